@@ -1,0 +1,5 @@
+"""``python -m adapterctl``."""
+
+from adapterctl.cli.main import main
+
+main()

@@ -1,0 +1,214 @@
+"""Measuring a step: wall clock, CPU of the process and its children, peak memory, accelerators held.
+
+Peak memory. ``getrusage`` knows the highest mark of the whole life of the process only, so every step after a big one
+would report the big one's. Linux lets a process reset that mark (``/proc/self/clear_refs``, 5) and read it
+(``VmHWM``): exact and free, where sampling from a thread misses short peaks and takes the interpreter's lock. Meters
+that run inside one another share the mark through ``_running``. Where the kernel does not offer it (macOS), the mark of
+the whole life is given: an upper bound. Memory of child processes is not in it.
+
+Accelerators. A GPU is paid for while a process holds it, busy or not; so its seconds are the wall seconds of the step,
+for each GPU on which the process has reserved memory by the end of the step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+
+from adapterctl.accounting.usage import Usage
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_HIGH_WATER = re.compile(rb"VmHWM:\s*(\d+) kB")
+
+
+def _cpu_seconds() -> float:
+    """Return user and system seconds of this process and of all its descendants, living and waited for."""
+    me = psutil.Process()
+    seconds = 0.0
+    for process in (me, *me.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            # It ended in between; its parent's children_* hold its time now or from the next reading on.
+            continue
+        seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
+
+
+def _peak_memory() -> int:
+    """Return the high-water mark of resident memory in bytes, since it was reset last."""
+    try:
+        found = _HIGH_WATER.search(_STATUS.read_bytes())
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _reset_peak_memory() -> None:
+    try:
+        _CLEAR.write_bytes(b"5")
+    except OSError:
+        return
+
+
+def _cuda() -> Any:
+    """Return ``torch.cuda`` where this process uses it already, else None; never imports torch."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return torch.cuda
+
+
+def _device_peaks() -> dict[int, int]:
+    """Return peak bytes for each GPU on which this process holds memory."""
+    cuda = _cuda()
+    if cuda is None:
+        return {}
+    return {
+        index: int(cuda.max_memory_allocated(index))
+        for index in range(cuda.device_count())
+        if cuda.memory_reserved(index) > 0
+    }
+
+
+def _device_name(indices: list[int]) -> str:
+    cuda = _cuda()
+    return " + ".join(sorted({str(cuda.get_device_name(index)) for index in indices})) if cuda and indices else ""
+
+
+def _reset_device_peaks() -> None:
+    cuda = _cuda()
+    for index in _device_peaks():
+        cuda.reset_peak_memory_stats(index)
+
+
+class Meter:
+    """Measure what the block below it uses.
+
+    >>> with Meter() as meter:
+    ...     meter.count(tokens=12)
+    >>> meter.usage.tokens
+    12
+
+    ``usage`` can be read inside the block too, for what was used so far, and after a block that failed.
+    """
+
+    _lock = threading.Lock()
+    # The kernel keeps one mark a process, so its users must know one another.
+    _running: ClassVar[list[Meter]] = []
+    _highest: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        self._counts = Usage()
+        self._peak = 0
+        self._device_peak = 0
+        self._final: Usage | None = None
+
+    def count(self, *, tokens: int = 0, row_epochs: int = 0, steps: int = 0, flops: float = 0.0) -> None:
+        """Add what only the step itself knows."""
+        self._counts += Usage(tokens=tokens, row_epochs=row_epochs, steps=steps, flops=flops)
+
+    def __enter__(self) -> Meter:
+        with self._lock:
+            self._fold_peaks()
+            _reset_peak_memory()
+            _reset_device_peaks()
+            self._running.append(self)
+        self._wall = time.perf_counter()
+        self._cpu = _cpu_seconds()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._final = self._measured()
+        with self._lock:
+            self._running.remove(self)
+
+    @classmethod
+    def _fold_peaks(cls) -> dict[int, int]:
+        """Give the marks reached so far to every meter that runs, before somebody resets them."""
+        memory, devices = _peak_memory(), _device_peaks()
+        Meter._highest = max(Meter._highest, memory)
+        for meter in cls._running:
+            meter._peak = max(meter._peak, memory)
+            meter._device_peak = max(meter._device_peak, *devices.values(), 0)
+        return devices
+
+    def _measured(self) -> Usage:
+        wall = time.perf_counter() - self._wall
+        cpu = max(0.0, _cpu_seconds() - self._cpu)
+        with self._lock:
+            held = sorted(self._fold_peaks())
+        return Usage(
+            wall_seconds=wall,
+            cpu_seconds=cpu,
+            device_seconds=wall * len(held),
+            device=_device_name(held),
+            peak_memory_bytes=self._peak,
+            peak_device_memory_bytes=self._device_peak,
+        )
+
+    @classmethod
+    def highest_peak(cls) -> int:
+        """Return the most memory this process ever held, in bytes, whichever meters reset the mark since."""
+        with cls._lock:
+            cls._fold_peaks()
+            return cls._highest
+
+    @property
+    def usage(self) -> Usage:
+        """What the block used; so far, while it runs."""
+        measured = self._measured() if self._final is None else self._final
+        counted = self._counts
+        return replace(
+            measured,
+            tokens=counted.tokens,
+            row_epochs=counted.row_epochs,
+            steps=counted.steps,
+            flops=counted.flops,
+        )
+
+
+def _seconds_since_creation() -> float:
+    """Return how long ago this process was created.
+
+    The kernel notes the creation in clock ticks (10 ms) since boot; ``psutil.create_time`` adds the boot time in whole
+    seconds, which a metered command of two seconds would notice.
+    """
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, IndexError, ValueError):
+        age = -1.0
+    return age if age >= 0 else max(0.0, time.time() - psutil.Process().create_time())
+
+
+def process_usage() -> Usage:
+    """Return what this process used since its creation, the interpreter's start and all imports included."""
+    wall = _seconds_since_creation()
+    held = sorted(_device_peaks())
+    return Usage(
+        wall_seconds=wall,
+        cpu_seconds=_cpu_seconds(),
+        device_seconds=wall * len(held),
+        device=_device_name(held),
+        peak_memory_bytes=Meter.highest_peak(),
+    )
+
+
+def process_seconds() -> tuple[float, float]:
+    """Return wall and CPU seconds since the creation of this process, the interpreter's start included."""
+    usage = process_usage()
+    return usage.wall_seconds, usage.cpu_seconds

@@ -1,0 +1,134 @@
+"""The Python API, with the words of the command line: ``Workspace.open(".").update("ja")``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapterctl.workflows.reporting import Reporter, SilentReporter
+from adapterctl.workflows.session import Session, reading, working
+from adapterctl.workspace import workspace as files
+
+if TYPE_CHECKING:
+    from adapterctl.evaluation.scorecard import Scorecard
+    from adapterctl.workflows.baseline import BaselineOutcome
+    from adapterctl.workflows.books import CostReport
+    from adapterctl.workflows.plan import Plan
+    from adapterctl.workflows.release import Export, Promotion
+    from adapterctl.workflows.review import PastRelease, Status
+    from adapterctl.workflows.setup import SetupOutcome
+    from adapterctl.workflows.update import UpdateOutcome
+
+
+class Workspace:
+    """A workspace and everything that can be done with it.
+
+    >>> workspace = Workspace.open("my-project")  # doctest: +SKIP
+    >>> outcome = workspace.update("ja")  # doctest: +SKIP
+    >>> outcome.candidate.promoted  # doctest: +SKIP
+    True
+
+    Every method raises the errors of ``adapterctl.errors``. A gate that does not let a candidate pass is no error here:
+    ``outcome.candidate.verdict`` says so.
+    """
+
+    def __init__(self, checked: files.Workspace, reporter: Reporter | None = None) -> None:
+        self.files = checked
+        self._reporter = reporter or SilentReporter()
+
+    @classmethod
+    def open(cls, path: str | Path = ".", *, reporter: Reporter | None = None) -> Workspace:
+        """Open the workspace around a folder.
+
+        Args:
+            path: A folder in it.
+            reporter: Who watches; nobody by default.
+
+        Raises:
+            UsageError: There is no workspace.
+            ConfigError: Its files are not valid.
+        """
+        return cls(files.Workspace.open(path), reporter)
+
+    @contextmanager
+    def _working(self, command: str, subject: str = "") -> Iterator[Session]:
+        with working(self.files, command, subject, self._reporter) as session:
+            yield session
+
+    def _reading(self, command: str) -> Session:
+        return reading(self.files, command, self._reporter)
+
+    def plan(self, lang: str) -> Plan:
+        """Say what an update of ``lang`` would do and cost."""
+        from adapterctl.workflows.plan import plan_update
+
+        return plan_update(self._reading("plan"), self.files.require_language(lang))
+
+    def setup(self) -> SetupOutcome:
+        """Train every language, merge, evaluate, and make the first champion."""
+        from adapterctl.workflows.setup import setup
+
+        with self._working("setup") as session:
+            return setup(session)
+
+    def update(self, lang: str, *, if_changed: bool = False) -> UpdateOutcome:
+        """Retrain one language, merge all again, evaluate all, gate, and promote where it may be."""
+        from adapterctl.workflows.update import update
+
+        lang = self.files.require_language(lang)
+        with self._working("update", lang) as session:
+            return update(session, lang, if_changed=if_changed)
+
+    def baseline(self) -> BaselineOutcome:
+        """Train and measure one adapter on the rows of all languages."""
+        from adapterctl.workflows.baseline import baseline
+
+        with self._working("baseline", "combined") as session:
+            return baseline(session)
+
+    def evaluate(self, model: str = "champion", langs: Sequence[str] = (), split: str = "test") -> Scorecard:
+        """Score a model on the suite."""
+        from adapterctl.workflows.measure import evaluate_model
+
+        with self._working("evaluate", model) as session:
+            return evaluate_model(session, model, langs, split)
+
+    def status(self) -> Status:
+        """Say where the project stands."""
+        from adapterctl.workflows.review import status
+
+        return status(self._reading("status"))
+
+    def history(self) -> Sequence[PastRelease]:
+        """List the releases, newest first."""
+        from adapterctl.workflows.review import history
+
+        return history(self._reading("history"))
+
+    def promote(self, version: int | None = None, *, force: bool = False) -> Promotion:
+        """Make the candidate, or a version, the champion."""
+        from adapterctl.workflows.release import promote
+
+        with self._working("promote", "merged") as session:
+            return promote(session, version, force=force)
+
+    def rollback(self) -> Promotion:
+        """Return to the previous champion."""
+        from adapterctl.workflows.release import rollback
+
+        with self._working("rollback", "merged") as session:
+            return rollback(session)
+
+    def cost_report(self) -> CostReport:
+        """Compare the last update with retraining everything."""
+        from adapterctl.workflows.books import cost_report
+
+        return cost_report(self._reading("cost report"))
+
+    def export(self, to: str | Path, alias: str = "champion") -> Export:
+        """Write a release as a folder to serve from."""
+        from adapterctl.workflows.release import export
+
+        return export(self._reading("export"), Path(to), alias)

@@ -1,0 +1,56 @@
+"""What commands there are: their help is listed from here, so that ``adapterctl --help`` imports none of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A command that is imported when somebody calls it.
+
+    Attributes:
+        module: Its module in ``adapterctl.cli.commands``.
+        attribute: Its name in that module.
+        help: The first line of its help.
+    """
+
+    module: str
+    attribute: str
+    help: str
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Start": {
+        "init": Entry("init", "init", "Make a new workspace."),
+        "doctor": Entry("doctor", "doctor", "Check everything a workspace needs, and say what to do about it."),
+    },
+    "Maintain": {
+        "plan": Entry("plan", "plan", "Say what an update would do, and what it would cost."),
+        "setup": Entry("maintain", "setup", "Train every language, merge, evaluate, and make the first champion."),
+        "update": Entry("maintain", "update", "Retrain one language and make the next release."),
+        "train": Entry("steps", "train", "Train adapters and register them."),
+        "merge": Entry("steps", "merge", "Merge the adapters of all languages into one."),
+        "evaluate": Entry("steps", "evaluate", "Measure a model on the evaluation suite."),
+        "baseline": Entry("maintain", "baseline", "Train and measure one adapter on all languages together."),
+        "add": Entry("maintain", "add", "Add a language to the workspace."),
+        "remove": Entry("maintain", "remove", "Take a language out of the workspace."),
+    },
+    "Review & release": {
+        "status": Entry("review", "status", "Show the champion, the candidate and what has changed since."),
+        "history": Entry("review", "history", "List the releases."),
+        "promote": Entry("release", "promote", "Make a candidate the champion."),
+        "rollback": Entry("release", "rollback", "Return to the previous champion."),
+        "ui": Entry("review", "ui", "Open the registry in a browser."),
+        "export": Entry("release", "export", "Write a release as a folder to serve from."),
+    },
+    "Account": {
+        "cost": Entry("cost", "cost", "Say what the work has cost."),
+    },
+    "Configure": {
+        "config": Entry("config", "config", "Show what can be configured and what is."),
+    },
+    "Pocket model": {
+        "pocket": Entry("pocket", "pocket", "Make the pocket model and its rows."),
+    },
+}
+"""The commands by section, in the order in which they are listed."""

@@ -1,0 +1,72 @@
+"""``adapterctl plan``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from adapterctl.cli.output import emit, json_option, say
+from adapterctl.cli.session import open_session
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command("plan")
+@click.option("--lang", metavar="TAG", help="The language to be retrained; without it, the plan of a set-up.")
+@json_option
+@click.pass_context
+def plan(ctx: click.Context, lang: str | None) -> None:
+    """Say what an update would do, and what it would cost.
+
+    Nothing is changed. Costs are projected and marked so; a retrain-all is measured where `adapterctl baseline` ran.
+
+    \b
+    Examples:
+      adapterctl plan --lang ja
+      adapterctl plan --lang ja --json
+    """
+    from adapterctl.accounting.comparison import format_seconds
+    from adapterctl.cli import render as show
+    from adapterctl.workflows.plan import plan_setup, plan_update
+
+    with open_session(ctx, "plan", writing=False) as session:
+        tag = session.workspace.require_language(lang) if lang else None
+        made = plan_update(session, tag) if tag else plan_setup(session)
+
+    def text(console: Console) -> None:
+        if made.champion is None and lang is not None:
+            say(console, "There is no champion yet: this is the plan of `adapterctl setup`, which an update needs.")
+        elif not made.changed:
+            say(console, f"Nothing to do: version {made.champion} was made from these very rows and settings.")
+        rows = [
+            [
+                step.step,
+                step.subject,
+                "reuse" if step.reused else "run",
+                step.reason,
+                step.seconds.text(format_seconds(step.seconds.value)) if step.seconds and not step.reused else "",
+            ]
+            for step in made.steps
+        ]
+        show.table(console, ["step", "of", "", "why", "time"], rows, words=4)
+        if made.changed:
+            show.comparison(console, made.comparison)
+            say(console, f"Projected {made.basis}.")
+        say(console, "")
+        say(console, "Smallest loss the test rows show with 80 % probability (the gate tolerates the margin):")
+        shown = [
+            [
+                cell.lang,
+                cell.task,
+                str(cell.n),
+                show.number(cell.detectable),
+                show.number(cell.margin),
+                "" if cell.enough else "few rows",
+            ]
+            for cell in made.power
+        ]
+        show.table(console, ["", "task", "rows", "detectable", "margin", ""], shown, words=2)
+
+    emit(ctx, made, text)

@@ -1,0 +1,142 @@
+"""``adapterctl status``, ``history``, ``ui``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from adapterctl.cli.output import emit, json_option, say
+from adapterctl.cli.session import open_session
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.command("status")
+@json_option
+@click.pass_context
+def status(ctx: click.Context) -> None:
+    """Show the champion, the candidate and what has changed since.
+
+    \b
+    Examples:
+      adapterctl status
+      adapterctl status --json
+    """
+    from adapterctl.cli import render as show
+    from adapterctl.workflows.review import status as read_status
+
+    with open_session(ctx, "status", writing=False, data=False) as session:
+        found = read_status(session)
+
+    def text(console: Console) -> None:
+        say(console, f"Project {found.project}, registry {found.registry}")
+        for name, release in (
+            ("champion", found.champion),
+            ("candidate", found.candidate),
+            ("previous", found.previous),
+        ):
+            if release is None:
+                continue
+            average = release.scores["average"]
+            gate = "" if release.verdict is None else ", gate passed" if release.passed else ", gate FAILED"
+            say(
+                console,
+                f"  {name}: version {release.version}, {release.reason}, {release.created}, "
+                f"average {average:.3f}{gate}",
+            )
+        if found.champion is None:
+            say(console, "  no champion yet: adapterctl setup")
+        rows = [
+            [
+                one.lang,
+                one.state,
+                f"v{one.version}" if one.version else "–",
+                show.number(one.own),
+                show.number(one.score),
+            ]
+            for one in found.languages
+        ]
+        show.table(console, ["", "rows and settings", "adapter", "own adapter", "champion"], rows, words=3)
+        for one in found.languages:
+            if one.state == "changed" or (one.state == "not served" and found.champion is not None):
+                say(console, f"Next: adapterctl update --lang {one.lang}")
+            elif one.state == "bad rows":
+                say(console, f"The rows of '{one.lang}' cannot be used; what is wrong says: adapterctl doctor")
+        if found.pending is not None:
+            say(console, f"{found.pending.command} of '{found.pending.lang}' was interrupted; run it again to go on.")
+
+    emit(ctx, found, text)
+
+
+@click.command("history")
+@json_option
+@click.pass_context
+def history(ctx: click.Context) -> None:
+    """List the releases.
+
+    \b
+    Examples:
+      adapterctl history
+      adapterctl history --json
+    """
+    from adapterctl.cli import render as show
+    from adapterctl.workflows.review import history as read_history
+
+    with open_session(ctx, "history", writing=False, data=False) as session:
+        found = read_history(session)
+
+    def text(console: Console) -> None:
+        if not found:
+            say(console, "No releases yet. Make the first one: adapterctl setup")
+            return
+        rows = [
+            [
+                f"v{past.release.version}",
+                past.release.created,
+                past.release.reason,
+                past.gate,
+                ", ".join(past.aliases),
+                f"{past.release.scale:g}",
+                show.number(past.release.scores["average"]),
+            ]
+            for past in found
+        ]
+        show.table(console, ["version", "made (UTC)", "by", "gate", "alias", "λ", "average"], rows, words=5)
+
+    emit(ctx, {"releases": [past.as_dict() for past in found]}, text)
+
+
+@click.command("ui")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="Port; 0 takes a free one."
+)
+@click.pass_context
+def ui(ctx: click.Context, host: str, port: int) -> None:
+    """Open the registry in a browser.
+
+    Serves MLflow on the workspace's own store until Ctrl-C; names the address where the registry is a server already.
+
+    \b
+    Examples:
+      adapterctl ui
+      adapterctl ui --port 5001
+    """
+    from adapterctl.cli.session import open_workspace
+    from adapterctl.registry.server import serve, ui_url
+
+    workspace = open_workspace(ctx, data=False)
+    resolved = workspace.config.registry.resolve(workspace.root)
+    there = ui_url(resolved)
+    if there is not None:
+        click.echo(f"The registry is a server already: {there}")
+        return
+    click.echo("Starting MLflow …", err=True)
+    with serve(resolved, host, port) as server:
+        click.echo(f"MLflow is at {server.url} (Ctrl-C ends it)")
+        try:
+            server.process.wait()
+        except KeyboardInterrupt:
+            click.echo("", err=True)

@@ -1,0 +1,72 @@
+"""The entry point of the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from adapterctl._version import __version__
+from adapterctl.cli.catalogue import SECTIONS
+from adapterctl.cli.failures import explain
+from adapterctl.cli.group import LazyGroup
+from adapterctl.cli.libraries import tame
+from adapterctl.cli.state import State, state_of
+
+PROGRAM = "adapterctl"
+
+
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "-C",
+    "--workspace",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A folder in the workspace.  [default: $ADAPTERCTL_WORKSPACE, or the current folder]",
+)
+@click.option("--quiet", is_flag=True, help="Show no progress; results and errors only.")
+@click.option("--debug", is_flag=True, help="Show tracebacks, warnings and log lines of libraries.")
+@click.version_option(__version__, prog_name=PROGRAM)
+@click.pass_context
+def cli(ctx: click.Context, workspace: Path | None, quiet: bool, debug: bool) -> None:
+    """Maintain one LoRA adapter a language, and the one adapter merged from all of them.
+
+    \b
+    Examples:
+      adapterctl init demo
+      adapterctl -C demo setup
+      adapterctl -C demo update --lang ja
+    """
+    state = state_of(ctx)
+    state.workspace, state.quiet, state.debug = workspace, quiet, debug
+
+
+def run(args: Sequence[str]) -> int:
+    """Run a command in this process, print what it says, and return its exit code."""
+    state = State()
+    # Known before the arguments are parsed, so that mistakes in them are told in the form that was asked for.
+    state.json, state.debug = "--json" in args, "--debug" in args
+    try:
+        code = cli.main(list(args), prog_name=PROGRAM, standalone_mode=False, obj=state)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough. Python flushes once more on its way out: let it flush into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        return explain(error, state, args)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> NoReturn:
+    """Be the program ``adapterctl``."""
+    tame(debug="--debug" in sys.argv)
+    sys.exit(run(sys.argv[1:]))

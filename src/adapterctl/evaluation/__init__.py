@@ -1,0 +1,1 @@
+"""Scoring a model on a suite, scorecards, their statistics, and the gate between candidate and champion."""

@@ -1,0 +1,237 @@
+"""What a model was measured to be worth: per row, per language and task, per language."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapterctl.errors import DataError
+from adapterctl.evaluation.tokenizer import TOKENIZER
+from adapterctl.examples import Example
+from adapterctl.fingerprint import fingerprint
+from adapterctl.tasks import TaskSettings
+
+SCHEMA = 1
+"""Version of the stored form of scorecards and verdicts."""
+
+SCORING = 1
+"""Version of how rows are scored; a higher one makes every cached cell old."""
+
+
+@dataclass(frozen=True)
+class ExampleScore:
+    """What a model answered to one row, and what that is worth.
+
+    Attributes:
+        id, lang, task: Of the row.
+        prediction: The chosen label or choice, or the generated text.
+        reference: The right one.
+        score: From 0 to 1: 1 for the right label or choice, else 0; for text ROUGE-L or ROUGE-1 (F), whichever is the
+            task's primary metric.
+        row: Hash of what the model was asked and offered; rows are only compared where it is the same.
+        details: Labels and choices: ``log_likelihoods`` of the candidates, ``chosen`` and ``answer`` as their indices.
+            Text: ``rouge_1``, ``rouge_l``, and ``ended``, whether the text ended by itself. ``dropped_tokens`` where
+            the prompt's beginning had to be cut to fit the model's context.
+    """
+
+    id: str
+    lang: str
+    task: str
+    prediction: str
+    reference: str
+    score: float
+    row: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One language and task of a scorecard.
+
+    Attributes:
+        lang, task: Which.
+        n: Number of rows.
+        primary: Name of the metric that stands for the cell.
+        value: That metric, from 0 to 1.
+        metrics: All metrics of the task, by name.
+        scores: The rows, by id.
+    """
+
+    lang: str
+    task: str
+    n: int
+    primary: str
+    value: float
+    metrics: Mapping[str, float]
+    scores: tuple[ExampleScore, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the cell as JSON values."""
+        rows = [_row_dict(score) for score in self.scores]
+        return vars(self) | {"metrics": dict(self.metrics), "scores": rows}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Cell:
+        """Return the cell that ``as_dict`` wrote."""
+        # Language and task are the cell's own; they are not repeated in every row of the stored form.
+        place = {"lang": value["lang"], "task": value["task"]}
+        return cls(**{**value, "scores": tuple(ExampleScore(**place, **row) for row in value["scores"])})
+
+
+def _row_dict(score: ExampleScore) -> dict[str, Any]:
+    row = {name: value for name, value in vars(score).items() if name not in ("lang", "task")}
+    return row | {"details": dict(score.details)}
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """The result of a suite on one model.
+
+    Attributes:
+        model: What was measured, in words for a person.
+        cells: Sorted by language and task.
+        tokenizer: Name and version of the tokenizer behind ROUGE.
+    """
+
+    model: str
+    cells: tuple[Cell, ...]
+    tokenizer: str = TOKENIZER
+
+    def __post_init__(self) -> None:
+        cells = tuple(sorted(self.cells, key=lambda cell: (cell.lang, cell.task)))
+        object.__setattr__(self, "cells", cells)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages, in order."""
+        return tuple(dict.fromkeys(cell.lang for cell in self.cells))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks, in order."""
+        return tuple(sorted({cell.task for cell in self.cells}))
+
+    def find(self, lang: str, task: str) -> Cell | None:
+        """Return the cell of a language and task, or None where it was not measured."""
+        return next((cell for cell in self.cells if (cell.lang, cell.task) == (lang, task)), None)
+
+    def cell(self, lang: str, task: str) -> Cell:
+        """Return the cell of a language and task.
+
+        Raises:
+            DataError: It was not measured.
+        """
+        found = self.find(lang, task)
+        if found is None:
+            raise DataError(
+                f"the scorecard of {self.model} has no rows for '{lang}', task '{task}'",
+                hint=f"add rows to the files of evaluation/suite.yaml, then run: adapterctl evaluate --lang {lang}",
+            )
+        return found
+
+    def language(self, lang: str) -> float:
+        """Return the mean of the primary metrics of a language's tasks.
+
+        Raises:
+            DataError: The language was not measured.
+        """
+        values = [cell.value for cell in self.cells if cell.lang == lang]
+        if not values:
+            raise DataError(
+                f"the scorecard of {self.model} does not cover '{lang}'; it has {', '.join(self.languages)}",
+                hint=f"run: adapterctl evaluate --lang {lang}",
+            )
+        return sum(values) / len(values)
+
+    @property
+    def average(self) -> float:
+        """The mean over languages of the mean over their tasks.
+
+        Raises:
+            DataError: There are no cells.
+        """
+        if not self.cells:
+            raise DataError(
+                f"the scorecard of {self.model} has no rows", hint="check the files of evaluation/suite.yaml"
+            )
+        return sum(self.language(lang) for lang in self.languages) / len(self.languages)
+
+    def only(self, languages: Collection[str]) -> Scorecard:
+        """Return the scorecard of these languages alone."""
+        return Scorecard(self.model, tuple(cell for cell in self.cells if cell.lang in languages), self.tokenizer)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the scorecard without its rows, as JSON values."""
+        return {
+            "model": self.model,
+            "tokenizer": self.tokenizer,
+            "average": self.average,
+            "languages": {lang: self.language(lang) for lang in self.languages},
+            "cells": [
+                {
+                    "lang": cell.lang,
+                    "task": cell.task,
+                    "n": cell.n,
+                    "primary": cell.primary,
+                    "value": cell.value,
+                    "metrics": dict(cell.metrics),
+                }
+                for cell in self.cells
+            ],
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the whole scorecard as JSON values."""
+        return {
+            "schema": SCHEMA,
+            "model": self.model,
+            "tokenizer": self.tokenizer,
+            "cells": [cell.as_dict() for cell in self.cells],
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Scorecard:
+        """Return the scorecard that ``as_dict`` wrote.
+
+        Raises:
+            DataError: It was written in another form.
+        """
+        require_schema(value, "scorecard")
+        return cls(value["model"], tuple(Cell.from_dict(cell) for cell in value["cells"]), value["tokenizer"])
+
+
+def require_schema(value: Mapping[str, Any], what: str) -> None:
+    """Refuse a stored value of another form.
+
+    Raises:
+        DataError: ``value`` does not say that it has the present form.
+    """
+    if value.get("schema") != SCHEMA:
+        raise DataError(
+            f"this {what} is stored in form {value.get('schema')!r}; this version of adapterctl reads form {SCHEMA}",
+            hint="evaluate again with: adapterctl evaluate",
+        )
+
+
+def cell_key(model_key: str, examples: Sequence[Example], task: TaskSettings, *, chat: bool = False) -> str:
+    """Return the content hash under which a scored cell may be kept and found again.
+
+    Args:
+        model_key: Content hash of everything about the model: base model, adapter, number format.
+        examples: The cell's rows; their order does not matter.
+        task: The task's settings.
+        chat: Whether prompts are chats.
+    """
+    rows = sorted(fingerprint(example.as_dict()) for example in examples)
+    return fingerprint(
+        {
+            "schema": SCHEMA,
+            "scoring": SCORING,
+            "tokenizer": TOKENIZER,
+            "model": model_key,
+            "rows": rows,
+            "task": task.model_dump(mode="json"),
+            "chat": chat,
+        }
+    )

@@ -1,0 +1,1 @@
+"""Merging adapters into one: adapters in, adapter out, without the base model."""

@@ -1,0 +1,210 @@
+"""The registry as the workflows see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from adapterctl.registry import aliases, publishing, runs, sweeping, versions
+from adapterctl.registry.connection import Connection, connect
+from adapterctl.registry.runs import RunHandle
+from adapterctl.registry.settings import ResolvedRegistry
+from adapterctl.registry.sweeping import Leftover
+from adapterctl.registry.versions import Version
+
+__all__ = ["Leftover", "Registry", "RunHandle", "Version"]
+
+
+class Registry:
+    """The runs, adapters, versions and aliases of one project.
+
+    Every method raises ``RegistryError`` when MLflow cannot be reached or refuses, and ``StorageError`` when the disk
+    does.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def connect(cls, resolved: ResolvedRegistry, project: str) -> Registry:
+        """Open the registry of a project; the embedded store is made where it is missing.
+
+        An address where nobody answers is reported within seconds.
+
+        Raises:
+            RegistryError: Nobody answers there, or who answers refuses.
+            StorageError: The embedded store cannot be written.
+        """
+        return cls(connect(resolved, project))
+
+    @property
+    def resolved(self) -> ResolvedRegistry:
+        """The address."""
+        return self._connection.resolved
+
+    @property
+    def project(self) -> str:
+        """The project's name."""
+        return self._connection.project
+
+    @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the experiment that holds the runs."""
+        return self._connection.experiment_id
+
+    def run(
+        self, key: str, name: str, *, parent: RunHandle | None = None, tags: Mapping[str, str] | None = None
+    ) -> AbstractContextManager[RunHandle]:
+        """Open the run of ``key``: an earlier attempt's is opened again, else one is made.
+
+        A block that ends well leaves it FINISHED, an exception FAILED with the reason as a tag, Ctrl-C KILLED. MLflow's
+        global active run is neither used nor changed.
+
+        Args:
+            key: What the step is, for example a content hash of everything that goes in.
+            name: Its name in the user interface.
+            parent: The run below which it is shown.
+            tags: More to note.
+        """
+        return runs.open_run(self._connection, key, name, parent, tags or {})
+
+    def publish(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        content_hash: str,
+        run: RunHandle,
+        model_type: str,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        description: str = "",
+        inputs: Sequence[Version] = (),
+        metrics: Mapping[str, float] | None = None,
+    ) -> Version:
+        """Register a PEFT folder as a version, exactly once for a content hash.
+
+        The files are written, read back and compared before anything points to them; a kill at any point leaves a state
+        from which the same call finishes. Where the hash is registered already, its version is returned and nothing is
+        written.
+
+        Args:
+            name: The registered model.
+            folder: A PEFT folder; all of its files are stored as they are.
+            content_hash: The adapter's hash, by which the version is found again.
+            run: The run that made it.
+            model_type: ``lora-adapter``, ``merged-adapter``, ...
+            params: The settings it was made with.
+            tags: Go to the version and to the logged model.
+            description: Markdown for the reviewer.
+            inputs: The versions that it was made from.
+            metrics: Noted on the run and on the logged model.
+
+        Raises:
+            AdapterError: The folder is missing or empty, or holds what cannot be stored.
+        """
+        wanted = publishing.Publication(
+            name, folder, content_hash, model_type, params or {}, tags or {}, description, tuple(inputs), metrics or {}
+        )
+        return publishing.publish(self._connection, run, wanted)
+
+    def names(self) -> list[str]:
+        """Return the registered models of the project, sorted."""
+        return versions.models_of_project(self._connection)
+
+    def versions(self, name: str) -> list[Version]:
+        """Return all versions of a registered model, oldest first; none where there is no such model."""
+        return versions.every(self._connection, name)
+
+    def version(self, name: str, number: int) -> Version:
+        """Return one version.
+
+        Raises:
+            UsageError: There is no such version.
+        """
+        return versions.one(self._connection, name, number)
+
+    def version_by_hash(self, name: str, content_hash: str) -> Version | None:
+        """Return the version of a content hash, or ``None``."""
+        return versions.by_hash(self._connection, name, content_hash)
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """Return the aliases of a registered model with their versions."""
+        return aliases.every(self._connection, name)
+
+    def set_alias(self, name: str, alias: str, version: Version | int) -> None:
+        """Let ``alias`` point to a version; nothing happens where it does so already.
+
+        MLflow has no compare-and-set: who comes last wins. The alias is therefore read again afterwards.
+
+        Raises:
+            UsageError: There is no such version.
+            RegistryError: Somebody else moved the alias at the same time.
+        """
+        number = version.version if isinstance(version, Version) else version
+        aliases.set_alias(self._connection, name, alias, number)
+
+    def drop_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; nothing happens where it is not set."""
+        aliases.drop_alias(self._connection, name, alias)
+
+    def set_version_tags(self, version: Version, tags: Mapping[str, Any]) -> None:
+        """Set tags of a version; values that are there already are not written again."""
+        for key, value in tags.items():
+            if version.tags.get(key) != str(value):
+                self._connection.client.set_model_version_tag(version.name, str(version.version), key, str(value))
+
+    def set_description(self, version: Version, markdown: str) -> None:
+        """Set a version's description, cut to the 5,000 characters that every database takes."""
+        text = versions.shortened_description(markdown)
+        self._connection.client.update_model_version(version.name, str(version.version), description=text)
+
+    def set_model_description(self, name: str, markdown: str) -> None:
+        """Set the description of a registered model: the first thing a reviewer reads there."""
+        text = versions.shortened_description(markdown)
+        self._connection.client.update_registered_model(name, description=text)
+
+    def download(self, version: Version, destination: Path) -> Path:
+        """Bring a version's folder to ``destination``, which appears complete and checked, or not at all.
+
+        Names that the registry gives are not trusted as paths, and every file is compared with the hash noted when it
+        was published.
+
+        Raises:
+            RegistryError: A file is missing or not the published one, or a name leads out of the folder.
+            StorageError: The disk is full, read-only or not permitted.
+        """
+        return versions.download(self._connection, version, destination)
+
+    def read_json(self, place: Version | RunHandle | str, path: str) -> Any:
+        """Return a JSON file of a version (``adapterctl/lineage.json``) or of a run (a handle or a run id).
+
+        Raises:
+            RegistryError: There is no such file, or it is not JSON.
+        """
+        if isinstance(place, Version):
+            repository = versions.files_of(self._connection, place)
+        else:
+            run_id = place.run_id if isinstance(place, RunHandle) else place
+            repository = self._connection.repository(self._connection.client.get_run(run_id).info.artifact_uri)
+        return versions.read_json(repository, path)
+
+    def leftovers(self, older_than: float = 0.0) -> list[Leftover]:
+        """Return what killed processes left: runs that say RUNNING, logged models that say PENDING.
+
+        Runs of living processes on this machine are not among them; whether one on another machine lives cannot be
+        known, so look at ``host`` and ``age_seconds``.
+
+        Args:
+            older_than: Seconds since it was started.
+        """
+        return sweeping.leftovers(self._connection, older_than)
+
+    def sweep(self, found: Iterable[Leftover]) -> None:
+        """Mark the runs among ``found`` as KILLED and the logged models as FAILED and deleted.
+
+        Nothing is lost: the next attempt opens the run again and writes the adapter anew.
+        """
+        sweeping.sweep(self._connection, found)

@@ -1,0 +1,1 @@
+"""Training: one LoRA adapter from examples, resumable, the same bytes every time."""

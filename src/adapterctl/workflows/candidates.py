@@ -1,0 +1,263 @@
+"""From one adapter a language to a release: merge, choose λ, evaluate, gate, register, and promote where it may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapterctl.evaluation.scorecard import Scorecard
+from adapterctl.fingerprint import short
+from adapterctl.registry.names import CANDIDATE, adapter_name, merged_name
+from adapterctl.workflows import releases
+from adapterctl.workflows.descriptions import release_description
+from adapterctl.workflows.releases import RELEASE_RUN_TAG, Pin, Release
+from adapterctl.workflows.scoring import BASE, Scorer, Subject
+from adapterctl.workflows.session import Session, options_of
+from adapterctl.workflows.steps import TrainedAdapter, as_dict, find_scale, merge_adapters, pinned_folder
+
+if TYPE_CHECKING:
+    from adapterctl.evaluation.gate import Verdict
+    from adapterctl.merging.scale import ScaleChoice
+    from adapterctl.registry.client import RunHandle
+
+_LEAST_GAIN_TO_MOVE = 0.01
+"""What another λ than the champion's must gain on dev: below that it is noise, felt by every language."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What came of a merge.
+
+    Attributes:
+        release: The release as registered.
+        verdict: The gate's verdict; None where there was no champion.
+        promoted: Whether it is the champion now.
+        card: The full scorecard on the test split.
+        run_id: The MLflow run to review.
+    """
+
+    release: Release
+    verdict: Verdict | None
+    promoted: bool
+    card: Scorecard
+    run_id: str
+
+
+def pin(trained: TrainedAdapter, version: int) -> Pin:
+    """Return the pin of a registered adapter."""
+    return Pin(
+        lang=trained.lang,
+        version=version,
+        content_hash=trained.content_hash,
+        training_key=trained.training_key,
+        inputs_key=trained.inputs_key,
+    )
+
+
+def folder_of(session: Session, pinned: Pin) -> Path:
+    """Return the folder of a pinned adapter, fetched from the registry where it is not here."""
+    return pinned_folder(session, pinned.lang, pinned.training_key, pinned.content_hash, pinned.version)
+
+
+def subject_of(session: Session, release: Release, label: str) -> Subject:
+    """Return a release's merged adapter as something to be scored, fetched where it is not here."""
+    from adapterctl.errors import AdapterError
+    from adapterctl.lora.adapter import Adapter
+
+    local = session.workspace.paths.merged(release.merge_key)
+    try:
+        if Adapter.open(local).content_hash == release.content_hash:
+            return Subject(label, release.content_hash, local)
+    except AdapterError:
+        pass
+    fetched = session.workspace.paths.pinned(release.content_hash)
+    if not fetched.is_dir():
+        version = session.registry.version(merged_name(session.project), release.version)
+        session.registry.download(version, fetched)
+    return Subject(label, release.content_hash, fetched)
+
+
+def score_subject(session: Session, scorer: Scorer, subject: Subject, langs: list[str], split: str) -> Scorecard:
+    """Score one model as a step of its own."""
+    with session.step("evaluate", subject.label, subject.key, f"evaluate {subject.label}") as record:
+        return scorer.score(subject, langs, split, record)
+
+
+def make_candidate(
+    session: Session,
+    scorer: Scorer,
+    pins: Mapping[str, Pin],
+    *,
+    champion: Release | None,
+    run: RunHandle,
+    reason: str,
+) -> Candidate:
+    """Merge the pinned adapters, measure the result and register it as candidate; promote it where it may be.
+
+    Args:
+        session: The command at work.
+        scorer: Scores models on the workspace's rows.
+        pins: One adapter for every language.
+        champion: What the candidate is compared with; None for a first release.
+        run: The MLflow run everything is logged into.
+        reason: What the release is made for, such as ``update ja``.
+    """
+    from adapterctl.lora.adapter import Adapter
+
+    langs = sorted(pins)
+    folders = {lang: folder_of(session, pinned) for lang, pinned in pins.items()}
+    same_recipe = champion is not None and champion.recipe == options_of(session.workspace.config.merge)
+    choice = find_scale(
+        session,
+        scorer,
+        folders,
+        champion.scale if champion and same_recipe else None,
+        least_gain=_LEAST_GAIN_TO_MOVE if same_recipe else 0.0,
+    )
+    folder, key, report = merge_adapters(session, folders, choice.scale)
+    content_hash = Adapter.open(folder).content_hash
+
+    card = score_subject(session, scorer, Subject("candidate", content_hash, folder), langs, "test")
+    own_scores, base_scores = _references(session, scorer, pins, champion)
+    verdict, before = _compare(session, scorer, card, champion, langs)
+
+    release = Release(
+        version=0,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        reason=reason,
+        base=session.base.name,
+        base_identity=session.base.identity,
+        recipe=options_of(session.workspace.config.merge),
+        scale=choice.scale,
+        adapters=dict(pins),
+        content_hash=content_hash,
+        merge_key=key,
+        scores=card.summary(),
+        verdict=verdict.as_dict() if verdict else None,
+        run_id=run.run_id,
+        own_scores=own_scores,
+        base_scores=base_scores,
+    )
+    with session.step("register", "merged", content_hash, "register the candidate"):
+        release = _register(session, release, folder, verdict, run, _files(card, choice, report.rank, before))
+        _log_figures(run, card, verdict)
+    promoted = _promote_where_allowed(session, release, champion)
+    return Candidate(release, verdict, promoted, card, run.run_id)
+
+
+def _references(
+    session: Session, scorer: Scorer, pins: Mapping[str, Pin], champion: Release | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what each language's own adapter, and the base model, score on the test split.
+
+    They say how much of what an adapter learnt survives the merge. Cells that are known are not scored again, so an
+    update pays for the changed language alone.
+    """
+    langs = sorted(pins)
+    own = {}
+    with session.step("evaluate", "own adapters", "", "evaluate each language's own adapter") as record:
+        reused = []
+        for lang in langs:
+            subject = Subject(f"own {lang}", pins[lang].content_hash, folder_of(session, pins[lang]))
+            own[lang] = scorer.score(subject, [lang], "test", record).language(lang)
+            reused.append(record.reused)
+        record.reused = all(reused)
+    base = score_subject(session, scorer, BASE, langs, "test")
+    return own, {lang: base.language(lang) for lang in langs}
+
+
+def _compare(
+    session: Session, scorer: Scorer, card: Scorecard, champion: Release | None, langs: list[str]
+) -> tuple[Verdict | None, Scorecard | None]:
+    """Gate the candidate against the champion on the languages that both serve."""
+    from adapterctl.evaluation.gate import gate
+
+    if champion is None:
+        return None, None
+    shared = [lang for lang in langs if lang in champion.adapters]
+    before = score_subject(session, scorer, subject_of(session, champion, "champion"), shared, "test")
+    return gate(card.only(shared), before, session.workspace.config.gate), before
+
+
+def _files(card: Scorecard, choice: ScaleChoice, rank: int, before: Scorecard | None) -> dict[str, Any]:
+    files: dict[str, Any] = {"scorecard.json": card.as_dict(), "scale.json": as_dict(choice) | {"rank": rank}}
+    if before is not None:
+        files["champion_scorecard.json"] = before.as_dict()
+    return files
+
+
+def _register(
+    session: Session,
+    release: Release,
+    folder: Path,
+    verdict: Verdict | None,
+    run: RunHandle,
+    files: Mapping[str, Any],
+) -> Release:
+    registry, name = session.registry, merged_name(session.project)
+    inputs = [
+        registry.version(adapter_name(session.project, lang), pinned.version)
+        for lang, pinned in sorted(release.adapters.items())
+    ]
+    description = release_description(release, verdict)
+    version = registry.publish(
+        name,
+        folder,
+        content_hash=release.content_hash,
+        run=run,
+        model_type="merged-adapter",
+        params={"method": release.recipe["method"], "lambda": release.scale},
+        tags={"adapterctl.merge_key": release.merge_key, "adapterctl.base_model": release.base},
+        description=description,
+        inputs=inputs,
+        metrics={"average": release.scores["average"]},
+    )
+    release = release.model_copy(update={"version": version.version})
+    releases.publish_release(run, release, files)
+    # An equal merge may have been registered by an earlier command: the version then tells its latest measurement.
+    registry.set_version_tags(
+        version,
+        {
+            RELEASE_RUN_TAG: run.run_id,
+            "adapterctl.gate": "first" if verdict is None else "passed" if verdict.passed else "failed",
+            "adapterctl.reason": release.reason,
+        },
+    )
+    registry.set_description(version, description)
+    run.log_params({f"merge.{key}": value for key, value in release.recipe.items()} | {"lambda": release.scale})
+    run.set_tags({"adapterctl.content": short(release.content_hash)})
+    run.set_note(description)
+    metrics = {f"{cell['lang']}.{cell['task']}": cell["value"] for cell in release.scores["cells"]}
+    run.log_metrics(metrics | {f"{lang}.mean": value for lang, value in release.scores["languages"].items()})
+    return release
+
+
+def _log_figures(run: RunHandle, card: Scorecard, verdict: Verdict | None) -> None:
+    from adapterctl.evaluation.figures import differences, heat_map
+
+    run.log_figure("scorecard.png", heat_map(card))
+    if verdict is not None:
+        run.log_figure("gate.png", differences(verdict))
+
+
+def _promote_where_allowed(session: Session, release: Release, champion: Release | None) -> bool:
+    """Point the aliases: a first release is the champion; later ones as gate and policy say."""
+    registry, name = session.registry, merged_name(session.project)
+    if champion is not None and champion.version == release.version:
+        return True
+    with session.step("alias", "merged", release.content_hash, "set the aliases"):
+        registry.set_alias(name, CANDIDATE, release.version)
+        automatic = session.workspace.config.promotion == "auto"
+        if champion is None or (automatic and release.passed):
+            releases.promote(registry, session.project, release)
+            return True
+    return False
+
+
+def release_run(session: Session, key: str, name: str, tags: Mapping[str, str]) -> AbstractContextManager[RunHandle]:
+    """Open the parent run of a command that makes a release."""
+    return session.registry.run(key, name, tags={"adapterctl.command": session.command, **tags})

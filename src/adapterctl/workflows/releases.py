@@ -1,0 +1,169 @@
+"""Releases: one merged adapter with everything behind it, and the aliases that say which one is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from adapterctl.errors import AdapterctlError, RegistryError, UsageError
+from adapterctl.registry.names import CANDIDATE, CHAMPION, PREVIOUS, merged_name
+from adapterctl.settings import Settings
+
+if TYPE_CHECKING:
+    from adapterctl.registry.client import Registry, RunHandle
+    from adapterctl.registry.versions import Version
+
+RELEASE_FILE = "release.json"
+RELEASE_RUN_TAG = "adapterctl.release_run"
+"""The tag of a version that names the run with its latest release.json."""
+RETURNING = "returning"
+"""The alias of a rollback under way: where ``champion`` is about to point."""
+
+
+class Pin(Settings):
+    """One adapter version, pinned by content.
+
+    Attributes:
+        lang: Its language.
+        version: Its number in the registry.
+        content_hash: Of configuration and tensors: what is merged.
+        training_key: Names the training that made it; local results are kept under it.
+        inputs_key: Names rows and settings it was trained from: what ``--if-changed`` compares.
+    """
+
+    lang: str
+    version: int
+    content_hash: str
+    training_key: str
+    inputs_key: str
+
+
+class Release(Settings):
+    """One merged adapter with the exact adapters, recipe, scores and verdict behind it.
+
+    Attributes:
+        version: Number of the merged adapter in the registry.
+        created: When, in ISO 8601 and UTC.
+        reason: Which command made it, such as ``update ja``.
+        base: Name of the base model, and ``base_identity`` the hash of its files.
+        recipe: The merge recipe as written.
+        scale: The λ that was used, chosen on the dev split where the recipe says ``auto``.
+        adapters: The pinned adapters by language.
+        content_hash: Of the merged adapter.
+        merge_key: Names the merge that made it.
+        scores: Summary of the scorecard on the test split.
+        own_scores: For each language, the mean of its own adapter on the test split, where measured.
+        base_scores: For each language, the mean of the base model on the test split, where measured.
+        verdict: The gate's verdict against the champion of the time; None for a first release.
+        run_id: The MLflow run that holds figures, scorecard and costs.
+    """
+
+    version: int
+    created: str
+    reason: str
+    base: str
+    base_identity: str
+    recipe: dict[str, Any]
+    scale: float
+    adapters: dict[str, Pin]
+    content_hash: str
+    merge_key: str
+    scores: dict[str, Any]
+    own_scores: dict[str, float] = Field(default_factory=dict)
+    base_scores: dict[str, float] = Field(default_factory=dict)
+    verdict: dict[str, Any] | None = None
+    run_id: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate let it pass; a first release has nothing to be compared with."""
+        return self.verdict is None or bool(self.verdict["passed"])
+
+
+def read_release(registry: Registry, version: Version) -> Release:
+    """Read what stands behind a version of the merged adapter.
+
+    Raises:
+        RegistryError: The version has no readable ``release.json``.
+    """
+    try:
+        content = registry.read_json(version.tags.get(RELEASE_RUN_TAG) or version.run_id, RELEASE_FILE)
+        return Release.model_validate(content)
+    except (ValueError, AdapterctlError) as error:
+        raise RegistryError(
+            f"version {version.version} of {version.name} has no readable {RELEASE_FILE}: {error}",
+            hint="adapterctl did not make it; move the alias to another version: adapterctl promote --version N",
+        ) from error
+
+
+def current(registry: Registry, project: str, alias: str = CHAMPION) -> Release | None:
+    """Return the release an alias points at, None when there is none."""
+    name = merged_name(project)
+    number = registry.aliases(name).get(alias)
+    if number is None:
+        return None
+    return read_release(registry, registry.version(name, number))
+
+
+def require_champion(registry: Registry, project: str, otherwise: str) -> Release:
+    """Return the champion.
+
+    Raises:
+        UsageError: There is none; the hint is ``otherwise``.
+    """
+    champion = current(registry, project)
+    if champion is None:
+        raise UsageError(f"project '{project}' has no champion yet", hint=otherwise)
+    return champion
+
+
+def promote(registry: Registry, project: str, release: Release) -> None:
+    """Make a release the champion; the champion of before becomes ``previous``.
+
+    The order matters: whoever is killed between two steps runs the command again and ends in the same state, and
+    ``champion`` always points at a whole release.
+    """
+    name = merged_name(project)
+    aliases = registry.aliases(name)
+    before = aliases.get(CHAMPION)
+    if before is not None and before != release.version:
+        registry.set_alias(name, PREVIOUS, before)
+    registry.set_alias(name, CHAMPION, release.version)
+    if aliases.get(CANDIDATE) == release.version:
+        registry.drop_alias(name, CANDIDATE)
+
+
+def rollback(registry: Registry, project: str) -> tuple[Release, Release]:
+    """Exchange champion and previous; return the new champion and the one that stepped down.
+
+    A third alias remembers the way while the two are exchanged, so that a killed rollback is finished by the next.
+
+    Raises:
+        UsageError: There is nothing to return to.
+    """
+    name = merged_name(project)
+    aliases = registry.aliases(name)
+    if RETURNING not in aliases:
+        if CHAMPION not in aliases or PREVIOUS not in aliases:
+            raise UsageError(
+                f"project '{project}' has no previous release to return to",
+                hint="see the releases with: adapterctl history",
+            )
+        registry.set_alias(name, RETURNING, aliases[PREVIOUS])
+        registry.set_alias(name, PREVIOUS, aliases[CHAMPION])
+    aliases = registry.aliases(name)
+    registry.set_alias(name, CHAMPION, aliases[RETURNING])
+    registry.drop_alias(name, RETURNING)
+    champion, previous = current(registry, project), current(registry, project, PREVIOUS)
+    assert champion is not None
+    assert previous is not None
+    return champion, previous
+
+
+def publish_release(run: RunHandle, release: Release, extra: Mapping[str, Any]) -> None:
+    """Write the release's own files into its run."""
+    run.log_json(RELEASE_FILE, release.model_dump(mode="json"))
+    for path, content in extra.items():
+        run.log_json(path, content)

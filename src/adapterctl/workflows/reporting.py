@@ -1,0 +1,41 @@
+"""What a workflow tells while it works; how it looks is the caller's affair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Stage(Protocol):
+    """One long step that is under way."""
+
+    def advance(self, done: float, total: float, detail: str = "") -> None:
+        """Say how much of the step is done."""
+
+
+class Reporter(Protocol):
+    """Whoever watches a workflow."""
+
+    def stage(self, title: str) -> AbstractContextManager[Stage]:
+        """Announce a step; leaving the context ends it."""
+
+    def note(self, text: str) -> None:
+        """Say one line that stays."""
+
+
+class _SilentStage:
+    def advance(self, done: float, total: float, detail: str = "") -> None:
+        """Say nothing."""
+
+
+class SilentReporter:
+    """Tells nobody anything: the default of the Python API."""
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Stage]:
+        """Give a stage that says nothing."""
+        yield _SilentStage()
+
+    def note(self, text: str) -> None:
+        """Say nothing."""

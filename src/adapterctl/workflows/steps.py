@@ -1,0 +1,275 @@
+"""The steps that workflows are made of: train, register, merge, choose λ. Each is keyed by content and done once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapterctl.errors import UsageError
+from adapterctl.examples import Example
+from adapterctl.fingerprint import fingerprint, short
+from adapterctl.merging.scale import ScaleChoice, choose_scale
+from adapterctl.registry.names import adapter_name, combined_name
+from adapterctl.training.job import TrainingJob, training_key
+from adapterctl.training.settings import LoraSettings, TrainingSettings
+from adapterctl.workflows.descriptions import adapter_description
+from adapterctl.workflows.scoring import Scorer, Subject
+from adapterctl.workflows.session import Session, StepRecord, options_of
+
+if TYPE_CHECKING:
+    from adapterctl.lora.adapter import Adapter
+    from adapterctl.merging.report import MergeReport
+    from adapterctl.registry.client import RunHandle
+    from adapterctl.registry.versions import Version
+    from adapterctl.training.result import TrainingResult
+
+COMBINED = "combined"
+"""What stands in place of a language for the adapter that is trained on all of them."""
+
+_EVERY_MANY_STEPS = 10
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """A finished adapter of one language.
+
+    Attributes:
+        lang: Its language, or ``combined``.
+        folder: The PEFT folder.
+        content_hash: Of configuration and tensors.
+        training_key: Names the training that made it.
+        inputs_key: Names rows and settings alone, whichever adapter the training began with.
+        result: What the training took.
+        rows: Number of rows it was trained on.
+    """
+
+    lang: str
+    folder: Path
+    content_hash: str
+    training_key: str
+    inputs_key: str
+    result: TrainingResult
+    rows: int
+
+
+class _Progress:
+    """Carries a training's steps to whoever watches, and its curve into the registry."""
+
+    def __init__(self, record: StepRecord, run: RunHandle | None) -> None:
+        self._record, self._run = record, run
+        self._logged = (run.last_step("loss") or 0) if run else 0
+
+    def on_start(self, lang: str, total_steps: int, done_steps: int) -> None:
+        self._record.stage.advance(done_steps, total_steps)
+
+    def on_step(
+        self, step: int, total_steps: int, loss: float, learning_rate: float, tokens: int, seconds: float
+    ) -> None:
+        self._record.stage.advance(step, total_steps, f"loss {loss:.3f}")
+        # A resumed training repeats the steps since its checkpoint; the curve has them already.
+        if self._run and step > self._logged and (step % _EVERY_MANY_STEPS == 0 or step in (1, total_steps)):
+            self._run.log_metrics({"loss": loss, "learning_rate": learning_rate, "tokens": tokens}, step=step)
+
+
+def job_for(
+    session: Session,
+    lang: str,
+    examples: Sequence[Example],
+    *,
+    lora: LoraSettings,
+    training: TrainingSettings,
+    start_from: Path | None = None,
+) -> TrainingJob:
+    """Return the training of one language's adapter as a value."""
+    tasks = session.workspace.suite.all_tasks
+    return TrainingJob(session.base, lang, tuple(examples), tasks, lora, training, start_from)
+
+
+def language_job(session: Session, lang: str, examples: Sequence[Example]) -> TrainingJob:
+    """Return the training of a language's adapter from nothing, with the language's own settings."""
+    settings = session.workspace.adapters[lang]
+    return job_for(session, lang, examples, lora=settings.lora, training=settings.training)
+
+
+def train_adapter(session: Session, job: TrainingJob, *, inputs_key: str, parent: RunHandle | None) -> TrainedAdapter:
+    """Train an adapter, or take the one that this very training made before; log its curve below ``parent``."""
+    from adapterctl.lora.adapter import Adapter
+    from adapterctl.training.figures import loss_curves
+    from adapterctl.training.trainer import train
+
+    key = training_key(job)
+    folder = session.workspace.paths.adapter(key)
+    with session.registry.run(f"train:{key}", f"train {job.lang}", parent=parent, tags={"lang": job.lang}) as run:
+        with session.step("train", job.lang, key, f"train {job.lang}") as record:
+            result = train(job, folder, session.workspace.paths.checkpoints, _Progress(record, run))
+            record.reused = result.reused
+            if not result.reused:
+                record.meter.count(
+                    tokens=result.tokens,
+                    row_epochs=len(job.examples) * job.training.epochs,
+                    steps=result.steps,
+                    flops=result.flops,
+                )
+        if not result.reused:
+            _log_training(run, job, key, result, loss_curves({job.lang: result.history}))
+    return TrainedAdapter(
+        lang=job.lang,
+        folder=folder,
+        content_hash=Adapter.open(folder, job.lang).content_hash,
+        training_key=key,
+        inputs_key=inputs_key,
+        result=result,
+        rows=len(job.examples),
+    )
+
+
+def _log_training(run: RunHandle, job: TrainingJob, key: str, result: TrainingResult, curve: bytes) -> None:
+    lora, training = options_of(job.lora), options_of(job.training)
+    run.log_params({f"lora.{name}": value for name, value in lora.items()})
+    run.log_params({f"training.{name}": value for name, value in training.items()})
+    run.log_params({"rows": len(job.examples), "base_model": job.base.name, "training_key": short(key)})
+    run.log_metrics({"final_loss": result.final_loss, "train_seconds": result.seconds, "train_tokens": result.tokens})
+    run.log_figure("loss.png", curve)
+    run.log_input_dataset(
+        f"{job.lang} rows",
+        fingerprint([row.as_dict() for row in job.examples]),
+        path="adapters",
+        rows=len(job.examples),
+        context="training",
+    )
+
+
+def register_adapter(session: Session, trained: TrainedAdapter, parent: RunHandle | None) -> Version:
+    """Register a trained adapter as a version of its language, once."""
+    combined = trained.lang == COMBINED
+    name = combined_name(session.project) if combined else adapter_name(session.project, trained.lang)
+    key = f"train:{trained.training_key}"
+    with (
+        session.step("register", trained.lang, trained.content_hash, f"register {trained.lang}") as record,
+        session.registry.run(key, f"train {trained.lang}", parent=parent) as run,
+    ):
+        known = session.registry.version_by_hash(name, trained.content_hash)
+        record.reused = known is not None
+        return known or session.registry.publish(
+            name,
+            trained.folder,
+            content_hash=trained.content_hash,
+            run=run,
+            model_type="lora-adapter",
+            params={"rows": trained.rows, "steps": trained.result.steps},
+            tags={
+                "lang": trained.lang,
+                "adapterctl.training_key": trained.training_key,
+                "adapterctl.inputs_key": trained.inputs_key,
+                "adapterctl.base_model": session.base.name,
+            },
+            description=adapter_description(trained, session.base.name),
+            metrics={"final_loss": trained.result.final_loss},
+        )
+
+
+def merge_adapters(
+    session: Session, adapters: Mapping[str, Path], scale: float | None
+) -> tuple[Path, str, MergeReport]:
+    """Merge one adapter a language with the workspace's recipe; return folder, key and report.
+
+    Args:
+        session: The command at work.
+        adapters: PEFT folder by language.
+        scale: λ where the recipe says ``auto``; None merges at λ = 1, the start of the search.
+    """
+    from adapterctl.lora.adapter import Adapter
+    from adapterctl.merging.engine import merge, merge_key
+
+    recipe = session.workspace.config.merge
+    opened: list[Adapter] = [Adapter.open(folder, lang) for lang, folder in sorted(adapters.items())]
+    key = merge_key(opened, recipe, scale)
+    folder = session.workspace.paths.merged(key)
+    title = f"merge {len(opened)} adapters ({recipe.method}, λ {recipe.resolved_lambda(scale):g})"
+    with session.step("merge", "merged", key, title) as record:
+        report = _kept_report(folder)
+        record.reused = report is not None
+        if report is None:
+            report = merge(opened, recipe, folder, scale=scale, progress=record.stage.advance)
+    return folder, key, report
+
+
+def _kept_report(folder: Path) -> MergeReport | None:
+    from adapterctl.merging.report import read_report
+
+    try:
+        return read_report(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def find_scale(
+    session: Session, scorer: Scorer, adapters: Mapping[str, Path], start: float | None, *, least_gain: float = 0.0
+) -> ScaleChoice:
+    """Choose λ on the dev split, for recipes that say ``lambda: auto``; a fixed λ is taken as it is.
+
+    Args:
+        session: The command at work.
+        scorer: Scores the dev rows.
+        adapters: PEFT folder by language.
+        start: Where the walk begins, such as the champion's λ; None begins where the norms of merged and individual
+            adapters are alike.
+        least_gain: What another λ than ``start`` must gain on dev.
+    """
+    recipe = session.workspace.config.merge
+    if recipe.lambda_ != "auto":
+        return ScaleChoice(recipe.lambda_, float("nan"), ())
+    folder, key, report = merge_adapters(session, adapters, None)
+    langs = sorted(adapters)
+    without = [lang for lang in langs if not scorer.data[lang].dev]
+    if without:
+        raise UsageError(
+            f"merge.lambda is auto, but there are no dev rows for {', '.join(without)}",
+            hint="add dev rows (evaluation/suite.yaml says where) or set merge.lambda to a number in adapterctl.yaml",
+        )
+    first = start if start is not None else report.suggested_scale or 1.0
+    with session.step("choose scale", "merged", key, "choose λ on the dev split") as record:
+        tried: list[bool] = []
+
+        def value_at(scale: float) -> float:
+            card = scorer.score(Subject(f"merged at λ {scale:g}", key, folder, scale), langs, "dev", record)
+            tried.append(record.reused)
+            record.stage.advance(len(tried), 0, f"λ {scale:g}: {card.average:.3f}")
+            return card.average
+
+        choice = choose_scale(value_at, first, least_gain=least_gain)
+        record.reused = all(tried)
+    return choice
+
+
+def pinned_folder(session: Session, lang: str, training: str, content_hash: str, version: int) -> Path:
+    """Return the folder of a pinned adapter: the local one where its content is right, else fetched and checked."""
+    from adapterctl.errors import AdapterError, RegistryError
+    from adapterctl.lora.adapter import Adapter
+
+    def holds(folder: Path) -> bool:
+        try:
+            return Adapter.open(folder, lang).content_hash == content_hash
+        except AdapterError:
+            return False
+
+    local = session.workspace.paths.adapter(training)
+    if holds(local):
+        return local
+    fetched = session.workspace.paths.pinned(content_hash)
+    if not holds(fetched):
+        found = session.registry.version(adapter_name(session.project, lang), version)
+        session.registry.download(found, fetched)
+        if not holds(fetched):
+            raise RegistryError(
+                f"{found.name} v{version} does not hold the adapter that the champion was merged from",
+                hint=f"train it again with: adapterctl update --lang {lang}",
+            )
+    return fetched
+
+
+def as_dict(choice: ScaleChoice) -> dict[str, Any]:
+    """Return a choice of λ as JSON values."""
+    return {"scale": choice.scale, "tried": [list(pair) for pair in choice.tried]}

@@ -1,0 +1,239 @@
+"""``adapterctl update --lang ja``: the whole sentence, from new rows to a promoted release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapterctl.errors import UsageError
+from adapterctl.evaluation.scorecard import Scorecard
+from adapterctl.examples import Example
+from adapterctl.fingerprint import fingerprint
+from adapterctl.registry.names import merged_name
+from adapterctl.training.job import TrainingJob, training_key
+from adapterctl.workflows import releases
+from adapterctl.workflows.books import log_comparison
+from adapterctl.workflows.candidates import (
+    Candidate,
+    folder_of,
+    make_candidate,
+    pin,
+    release_run,
+    score_subject,
+    subject_of,
+)
+from adapterctl.workflows.journal import Pending, read_pending, under_way
+from adapterctl.workflows.releases import Pin, Release
+from adapterctl.workflows.scoring import Scorer
+from adapterctl.workflows.session import Session, options_of
+from adapterctl.workflows.steps import TrainedAdapter, job_for, language_job, register_adapter, train_adapter
+from adapterctl.workspace import editing
+from adapterctl.workspace.data import LanguageData, load_data
+from adapterctl.workspace.workspace import Workspace
+
+SETUP_FIRST = "train and release every language first with: adapterctl setup; what it costs says: adapterctl plan"
+
+
+@dataclass(frozen=True)
+class UpdateOutcome:
+    """What an update did.
+
+    Attributes:
+        lang: The language.
+        changed: False where neither rows nor settings were new, so that there was nothing to train.
+        before: The champion before.
+        trained: The new adapter; None where nothing was trained.
+        candidate: The release that came of it; None where nothing was changed.
+        checked: The champion's scorecard on the present rows, where nothing was changed and that was asked for.
+    """
+
+    lang: str
+    changed: bool
+    before: Release
+    trained: TrainedAdapter | None = None
+    candidate: Candidate | None = None
+    checked: Scorecard | None = None
+
+
+@dataclass(frozen=True)
+class Intention:
+    """What an update would do.
+
+    Attributes:
+        job: The training.
+        inputs_key: Names rows and settings alone.
+        update_id: Names the whole update; equal for every attempt at it.
+        champion: The release it starts from.
+        others: The pins of the languages that stay as they are.
+        changed: Whether there is anything new.
+    """
+
+    job: TrainingJob
+    inputs_key: str
+    update_id: str
+    champion: Release
+    others: dict[str, Pin]
+    changed: bool
+
+
+def intend(session: Session, lang: str, examples: tuple[Example, ...], champion: Release) -> Intention:
+    """Return what an update of ``lang`` from ``champion`` means, without doing any of it."""
+    settings, config = session.workspace.adapters[lang], session.workspace.config
+    known = champion.adapters.get(lang)
+    start: Path | None = None
+    if config.update.start == "continue" and known:
+        start = folder_of(session, known)
+    job = job_for(session, lang, examples, lora=settings.lora, training=settings.update_training, start_from=start)
+    inputs_key = training_key(language_job(session, lang, examples))
+    others = {
+        other: champion.adapters[other]
+        for other in session.workspace.languages
+        if other != lang and other in champion.adapters
+    }
+    recipe = options_of(config.merge)
+    served = {*others, lang} == set(champion.adapters)
+    return Intention(
+        job=job,
+        inputs_key=inputs_key,
+        update_id=release_id(session, champion, others, {"lang": lang, "training": training_key(job)}),
+        champion=champion,
+        others=others,
+        changed=known is None or known.inputs_key != inputs_key or champion.recipe != recipe or not served,
+    )
+
+
+def release_id(session: Session, champion: Release, pins: Mapping[str, Pin], what: Mapping[str, str]) -> str:
+    """Return the name of a release to be made: equal for every attempt at it, other for anything else."""
+    return fingerprint(
+        {
+            "project": session.project,
+            "champion": champion.content_hash,
+            "pins": {lang: pinned.content_hash for lang, pinned in pins.items()},
+            "recipe": options_of(session.workspace.config.merge),
+            "gate": options_of(session.workspace.config.gate),
+            **what,
+        }
+    )
+
+
+def _intention(session: Session, lang: str, examples: tuple[Example, ...]) -> Intention:
+    """Return what is to be done: an interrupted update of the same rows goes on from the champion it began with."""
+    registry, project = session.registry, session.project
+    pending = read_pending(session.workspace)
+    if pending and (pending.command, pending.lang) == ("update", lang):
+        began = releases.read_release(registry, registry.version(merged_name(project), pending.champion))
+        intention = intend(session, lang, examples, began)
+        if intention.update_id == pending.update_id:
+            return intention
+    champion = releases.require_champion(registry, project, SETUP_FIRST)
+    return intend(session, lang, examples, champion)
+
+
+def update(session: Session, lang: str, *, if_changed: bool = False) -> UpdateOutcome:
+    """Retrain one language, merge all again, evaluate all, gate, and promote where it may be.
+
+    No other language is trained. Run again after an interruption, it goes on where it was; run again after it has
+    ended, it finds nothing to do.
+
+    Args:
+        session: The command at work.
+        lang: The language to retrain; one that the champion does not serve yet joins it.
+        if_changed: Where nothing is new, do nothing at all; else the champion is scored on the present rows.
+
+    Raises:
+        UsageError: There is no champion yet.
+        DataError: Rows that cannot be used.
+    """
+    champion = releases.require_champion(session.registry, session.project, SETUP_FIRST)
+    served = [other for other in session.workspace.languages if other == lang or other in champion.adapters]
+    data = load_data(session.workspace, served)
+    intention = _intention(session, lang, data[lang].train)
+    session.update_id = intention.update_id
+    if not intention.changed:
+        checked = None if if_changed else _check(session, data, intention.champion)
+        return UpdateOutcome(lang, changed=False, before=intention.champion, checked=checked)
+
+    with (
+        _noted(session, intention.champion, lang) as run_name,
+        release_run(session, run_name, f"update {lang}", {"lang": lang}) as run,
+    ):
+        known = intention.champion.adapters.get(lang)
+        trained = None
+        if known and known.inputs_key == intention.inputs_key:
+            # The recipe is new, not the rows: continuing the adapter on them once more would change it for nothing.
+            pinned = known
+        else:
+            trained = train_adapter(session, intention.job, inputs_key=intention.inputs_key, parent=run)
+            pinned = pin(trained, register_adapter(session, trained, run).version)
+        candidate = make_candidate(
+            session,
+            Scorer(session, data),
+            {**intention.others, lang: pinned},
+            champion=intention.champion,
+            run=run,
+            reason=f"update {lang}",
+        )
+        log_comparison(session, run)
+    return UpdateOutcome(lang, True, intention.champion, trained, candidate)
+
+
+def _check(session: Session, data: dict[str, LanguageData], champion: Release) -> Scorecard:
+    """Score the champion on the present rows."""
+    langs = [lang for lang in data if lang in champion.adapters]
+    return score_subject(session, Scorer(session, data), subject_of(session, champion, "champion"), langs, "test")
+
+
+@contextmanager
+def _noted(session: Session, champion: Release, lang: str) -> Iterator[str]:
+    """Keep a note of the command until it has ended; give the key of its run."""
+    pending = Pending(command=session.command, lang=lang, update_id=session.update_id, champion=champion.version)
+    with under_way(session.workspace, pending):
+        yield f"{session.command}:{session.update_id}"
+
+
+def interrupted_language(workspace: Workspace) -> str:
+    """Return the language of the update that was interrupted, for ``update --continue``.
+
+    Raises:
+        UsageError: None was.
+    """
+    pending = read_pending(workspace)
+    if pending is None or pending.command != "update":
+        raise UsageError(
+            "no update was interrupted in this workspace", hint="start one with: adapterctl update --lang LANG"
+        )
+    return pending.lang
+
+
+def remove_language(session: Session, lang: str) -> UpdateOutcome:
+    """Take a language out of the workspace and out of the merge; its rows and versions stay where they are.
+
+    The remaining languages are merged, evaluated and gated like in any update; nothing is trained.
+
+    Raises:
+        UsageError: The workspace does not have the language, or it is the last one.
+    """
+    champion = releases.require_champion(session.registry, session.project, SETUP_FIRST)
+    remaining = [other for other in session.workspace.languages if other != lang and other in champion.adapters]
+    if not remaining:
+        raise UsageError(
+            f"'{lang}' is the only language; a merge needs at least one other",
+            hint="add another language first with: adapterctl add --lang LANG",
+        )
+    data = load_data(session.workspace, remaining)
+    editing.remove_language(session.workspace.root, lang)
+    session.workspace = Workspace.open(session.workspace.root)
+    if lang not in champion.adapters:
+        return UpdateOutcome(lang, changed=False, before=champion)
+    pins = {other: champion.adapters[other] for other in remaining}
+    session.update_id = release_id(session, champion, pins, {"removed": lang})
+    with (
+        _noted(session, champion, lang) as run_name,
+        release_run(session, run_name, f"remove {lang}", {"lang": lang}) as run,
+    ):
+        candidate = make_candidate(
+            session, Scorer(session, data), pins, champion=champion, run=run, reason=f"remove {lang}"
+        )
+    return UpdateOutcome(lang, True, champion, None, candidate)

@@ -1,0 +1,1 @@
+"""The workspace: adapterctl.yaml, adapters/*.yaml and evaluation/suite.yaml as one validated object."""

@@ -1,0 +1,177 @@
+"""Real stores for the registry: an sqlite file, an MLflow server, and PostgreSQL where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from adapterctl.registry.server import wait_ready
+from adapterctl.registry.settings import RegistrySettings, ResolvedRegistry
+
+ROBOT = Path(__file__).with_name("robot.py")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No address from outside, and a working folder in which nothing may appear."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+
+@pytest.fixture(scope="session")
+def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a maker of tiny PEFT folders with random tensors; r = 4, alpha = 12."""
+
+    def make(seed: int = 0, parent: Path | None = None) -> Path:
+        folder = (parent or tmp_path_factory.mktemp("adapter")) / f"adapter-{seed}"
+        folder.mkdir(parents=True)
+        random = np.random.default_rng(seed)
+        module = "base_model.model.model.layers.0.self_attn.q_proj"
+        tensors = {
+            f"{module}.lora_A.weight": random.normal(size=(4, 64)).astype(np.float32),
+            f"{module}.lora_B.weight": random.normal(size=(64, 4)).astype(np.float32),
+        }
+        save_file(tensors, folder / "adapter_model.safetensors")
+        config = {"peft_type": "LORA", "r": 4, "lora_alpha": 12, "target_modules": ["q_proj"]}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        (folder / "notes").mkdir()
+        (folder / "notes" / "読.md").write_text("# notes", encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> ResolvedRegistry:
+    return RegistrySettings(uri="sqlite:///store.db").resolve(tmp_path_factory.mktemp("a store é"))
+
+
+@pytest.fixture(scope="session")
+def server_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResolvedRegistry]:
+    """An MLflow server on the loopback, its files behind its own proxy."""
+    folder = tmp_path_factory.mktemp("server")
+    port = free_port()
+    command = [
+        *(sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+        *("--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "1"),
+    ]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_ready(f"http://127.0.0.1:{port}", process, 120)
+        yield ResolvedRegistry(f"http://127.0.0.1:{port}", None, "the test's server")
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def postgres_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResolvedRegistry]:
+    """A PostgreSQL cluster of its own, on the loopback, with a password."""
+    initdb = shutil.which("initdb") or next((str(p) for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
+    if initdb is None:
+        pytest.skip("PostgreSQL's server (initdb) is not installed")
+    if importlib.util.find_spec("psycopg2") is None:
+        pytest.skip("the driver psycopg2 is not installed: pip install psycopg2-binary")
+    # PostgreSQL refuses to run as root.
+    user = None
+    if os.getuid() == 0:
+        users = [entry.pw_name for entry in pwd.getpwall() if entry.pw_name in ("postgres", "nobody")]
+        user = "postgres" if "postgres" in users else (users or [None])[0]
+        if user is None:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
+    folder = Path(tempfile.mkdtemp(prefix="adapterctl-postgres-"))
+    group = pwd.getpwnam(user).pw_gid if user else None
+    if user:
+        shutil.chown(folder, user)
+    identity: dict[str, Any] = {"user": user, "group": group, "extra_groups": []} if user else {}
+    (folder / "password").write_text("ge/heim")
+    (folder / "password").chmod(0o644)
+    port = free_port()
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **identity}
+    options = ["-A", "scram-sha-256", "-U", "me", f"--pwfile={folder}/password", "--no-sync", "-E", "UTF8"]
+    subprocess.run([initdb, "-D", str(folder / "data"), *options], check=True, **quiet)
+    control = Path(initdb).with_name("pg_ctl")
+    where = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    start = [str(control), "-D", str(folder / "data"), "-w", "-l", str(folder / "log"), "-o", where, "start"]
+    subprocess.run(start, check=True, **quiet)
+    try:
+        uri = f"postgresql+psycopg2://me:ge%2Fheim@127.0.0.1:{port}/postgres"
+        yield RegistrySettings(uri=uri).resolve(tmp_path_factory.mktemp("postgres"))
+    finally:
+        subprocess.run([str(control), "-D", str(folder / "data"), "-m", "immediate", "stop"], check=True, **quiet)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "server", "postgres"])
+def store(request: pytest.FixtureRequest) -> ResolvedRegistry:
+    """Every kind of store in turn."""
+    resolved: ResolvedRegistry = request.getfixturevalue(f"{request.param}_store")
+    return resolved
+
+
+@pytest.fixture
+def project() -> str:
+    """A project's name of its own for every test, so that the stores can be shared."""
+    return f"p{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(scope="session")
+def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[int]]]:
+    """Run ``robot.py``: several processes that do something to a registry and may kill themselves at named points."""
+    log = tmp_path_factory.mktemp("robot") / "log"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            [sys.executable, str(ROBOT)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        questions, answers = process.stdin, process.stdout
+
+        def ask(orders: list[dict[str, Any]], *, together: bool = False) -> list[int]:
+            questions.write(json.dumps({"orders": orders, "together": together}) + "\n")
+            questions.flush()
+            answer = answers.readline()
+            assert answer, log.read_text()
+            codes = [int(code) for code in json.loads(answer)]
+            assert 99 not in codes, log.read_text()
+            return codes
+
+        yield ask
+        process.kill()

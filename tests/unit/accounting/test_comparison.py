@@ -1,0 +1,176 @@
+import json
+import struct
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapterctl.accounting.comparison import (
+    REMAINDER,
+    Amount,
+    Comparison,
+    format_money,
+    format_seconds,
+    project_training,
+    projected_side,
+    side,
+)
+from adapterctl.accounting.figures import draw_comparison
+from adapterctl.accounting.ledger import Entry
+from adapterctl.accounting.prices import PriceSheet
+from adapterctl.accounting.usage import Usage
+from adapterctl.errors import UsageError
+
+SHEET = PriceSheet(currency="EUR", cpu_core_hour=3.6, device_hour={"default": 0.0})
+"""One CPU second costs 0.001."""
+
+
+def entry(step, wall, cpu, process="1", **changes):
+    made = Entry.now(command="update", subject="ja", step=step, key="", usage=Usage(wall_seconds=wall, cpu_seconds=cpu))
+    return replace(made, process=process, **changes)
+
+
+UPDATE = side(
+    "update ja",
+    [entry("train", 20, 30), entry("merge", 2, 3), entry("evaluate", 8, 9), entry("process", 35, 50)],
+    SHEET,
+)
+RETRAIN = side("retrain-all", [entry("train", 90, 150), entry("evaluate", 8, 9), entry("process", 105, 170)], SHEET)
+
+amounts = st.builds(Amount, st.floats(-1e6, 1e6), st.booleans())
+
+
+@given(amounts, amounts)
+def test_what_is_computed_from_a_projection_is_a_projection(a, b):
+    results = [a + b, a - b, *([a.over(b)] if b.value else [])]
+    assert all(result.measured == (a.measured and b.measured) for result in results)
+
+
+def test_a_projection_is_marked_wherever_it_is_shown():
+    assert Amount(3.0, False).text("3 s") == "~3 s (projected)"
+    assert Amount(3.0, True).text("3 s") == "3 s"
+    assert Amount(3.0, False).as_dict() == {"value": 3.0, "measured": False}
+
+
+def test_a_side_adds_up_to_the_whole_process():
+    assert [line.step for line in UPDATE.lines] == ["train", "merge", "evaluate", REMAINDER]
+    assert UPDATE.line(REMAINDER).seconds == Amount(5.0)
+    assert UPDATE.line(REMAINDER).money == Amount(pytest.approx(0.008))
+    assert UPDATE.seconds == Amount(35.0)
+    assert UPDATE.money.value == pytest.approx(0.050)
+
+
+def test_a_killed_attempt_counts_and_its_missing_process_entry_does_not_eat_the_remainder():
+    killed = entry("train", 11, 12, process="killed", outcome="failed")
+    whole = side("update ja", [killed, entry("train", 20, 30), entry("process", 26, 33)], SHEET)
+    assert whole.line("train").attempts == 2
+    assert whole.line("train").seconds == Amount(31.0)
+    assert whole.line(REMAINDER).seconds == Amount(6.0)
+    assert whole.seconds == Amount(37.0)
+
+
+def test_one_projected_entry_makes_its_line_and_its_side_projected():
+    mixed = side("x", [entry("train", 1, 1), entry("merge", 1, 1, measured=False)], SHEET)
+    assert mixed.line("train").seconds.measured
+    assert not mixed.line("merge").seconds.measured
+    assert not mixed.seconds.measured
+
+
+def test_the_ratios_are_update_over_retrain():
+    comparison = Comparison(UPDATE, RETRAIN)
+    assert comparison.measured
+    assert comparison.time_ratio.value == pytest.approx(35 / 105)
+    assert comparison.money_ratio.value == pytest.approx(50 / 170)
+    assert comparison.steps == ("train", "merge", "evaluate", REMAINDER)
+
+
+def test_without_prices_there_is_no_ratio_of_money():
+    free = PriceSheet(cpu_core_hour=0, device_hour=0)
+    comparison = Comparison(side("a", [entry("train", 1, 1)], free), side("b", [entry("train", 2, 2)], free))
+    assert comparison.money_ratio is None
+    assert "cost of b" not in comparison.markdown()
+
+
+def test_training_is_projected_from_the_fastest_throughput():
+    slow = Usage(wall_seconds=10, cpu_seconds=10, tokens=1000, row_epochs=50)
+    fast = Usage(wall_seconds=5, cpu_seconds=9, device_seconds=5, tokens=1000, row_epochs=50, steps=10, flops=1e12)
+    projected = project_training([slow, fast], work=4000)
+    assert projected.wall_seconds == pytest.approx(20)
+    assert projected.cpu_seconds == pytest.approx(36)
+    assert projected.device_seconds == pytest.approx(20)
+    assert (projected.tokens, projected.steps, projected.flops) == (4000, 40, 4e12)
+    assert project_training([slow], work=100, unit="row_epochs").wall_seconds == pytest.approx(20)
+
+
+def test_nothing_can_be_projected_from_nothing():
+    with pytest.raises(UsageError, match="no measured training"):
+        project_training([Usage(wall_seconds=3)], work=10)
+
+
+def test_a_projected_side_is_projected_throughout():
+    training = project_training([Usage(wall_seconds=20, cpu_seconds=30, tokens=100)], work=500)
+    projected = projected_side("retrain-all", training, SHEET, alike=[UPDATE.line("evaluate"), UPDATE.line(REMAINDER)])
+    assert [line.step for line in projected.lines] == ["train", "evaluate", REMAINDER]
+    assert not any(part.measured for line in projected.lines for part in (line.seconds, line.money))
+    assert projected.seconds.value == pytest.approx(100 + 8 + 5)
+    comparison = Comparison(UPDATE, projected)
+    assert not comparison.measured
+    assert not comparison.time_ratio.measured
+    text = comparison.markdown()
+    assert "~113 s (projected)" in text
+    assert "takes ~31.0 % (projected) of the time of retrain-all" in text
+    assert "not measured" in text
+
+
+def test_the_table_shows_every_step_and_the_whole():
+    text = Comparison(UPDATE, RETRAIN).markdown()
+    assert "| train | 20 s | 0.0300 EUR | 90 s | 0.150 EUR |" in text
+    assert "| merge | 2.0 s | 0.00300 EUR | – | – |" in text
+    assert "| **total** | **35 s** | **0.0500 EUR** | **105 s** | **0.170 EUR** |" in text
+    assert "update ja takes 33.3 % of the time of retrain-all." in text
+    assert "projected" not in text
+    assert "~" not in text
+
+
+def test_a_step_that_was_reused_says_so():
+    reused = side("a", [entry("train", 0.01, 0.01, reused=True), entry("merge", 1, 1)], SHEET)
+    assert "| train | reused |" in Comparison(reused, RETRAIN).markdown()
+
+
+def test_the_dictionary_is_plain_json():
+    content = json.loads(json.dumps(Comparison(UPDATE, RETRAIN).as_dict()))
+    assert content["update"]["steps"][0] == {
+        "step": "train",
+        "seconds": {"value": 20.0, "measured": True},
+        "money": {"value": pytest.approx(0.03), "measured": True},
+        "attempts": 1,
+        "reused": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.44, "0.4 s"), (71.2, "71 s"), (750, "12.5 min"), (12240, "3.4 h"), (0, "0.0 s")]
+)
+def test_durations_for_people(seconds, text):
+    assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "0.00 EUR"), (33.4, "33.40 EUR"), (0.000412345, "0.000412 EUR"), (1, "1.00 EUR"), (0.5, "0.500 EUR")],
+)
+def test_money_for_people(amount, text):
+    assert format_money(amount, "EUR") == text
+
+
+def test_the_picture_is_a_png_of_its_own_size(tmp_path):
+    training = project_training([Usage(wall_seconds=20, cpu_seconds=30, tokens=100)], work=500)
+    projected = projected_side("retrain-all", training, SHEET, alike=[UPDATE.line("evaluate")])
+    measured = draw_comparison(Comparison(UPDATE, RETRAIN), tmp_path / "figures" / "measured.png").read_bytes()
+    marked = draw_comparison(Comparison(UPDATE, projected), tmp_path / "projected.png").read_bytes()
+    for picture in (measured, marked):
+        assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+        width, height = struct.unpack(">II", picture[16:24])
+        assert (width, height) == (1350, 630)
+    assert measured != marked

@@ -1,0 +1,173 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import adapterctl
+from adapterctl.accounting import meter as module
+from adapterctl.accounting.meter import Meter, process_seconds, process_usage
+
+MIB = 2**20
+BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
+
+
+def test_wall_seconds_are_those_that_passed():
+    started = time.perf_counter()
+    with Meter() as meter:
+        time.sleep(0.2)
+    assert 0.2 <= meter.usage.wall_seconds <= time.perf_counter() - started
+    assert meter.usage.cpu_seconds < 0.15
+
+
+def test_cpu_seconds_are_those_of_this_process():
+    with Meter() as meter:
+        exec(BURN.format(seconds=0.2))
+    assert 0.19 <= meter.usage.cpu_seconds < 0.5
+
+
+def test_cpu_seconds_of_children_count_after_their_end():
+    with Meter() as meter:
+        subprocess.run([sys.executable, "-c", BURN.format(seconds=0.3)], check=True)
+    assert 0.29 <= meter.usage.cpu_seconds < 1.0
+
+
+def test_cpu_seconds_of_living_children_count_too():
+    with Meter() as meter:
+        child = subprocess.Popen(
+            [sys.executable, "-c", BURN.format(seconds=0.2) + "\nprint(1, flush=True)\ninput()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        so_far = meter.usage.cpu_seconds
+        child.communicate(b"\n")
+    assert 0.19 <= so_far < 0.8
+    assert meter.usage.cpu_seconds >= so_far - 0.02
+
+
+def test_peak_memory_is_that_of_the_step():
+    big = bytearray(120 * MIB)
+    big[::4096] = b"x" * len(big[::4096])
+    del big
+    with Meter() as small:
+        held = bytearray(8 * MIB)
+        held[::4096] = b"x" * len(held[::4096])
+    with Meter() as large:
+        more = bytearray(80 * MIB)
+        more[::4096] = b"x" * len(more[::4096])
+        del more
+    difference = large.usage.peak_memory_bytes - small.usage.peak_memory_bytes
+    assert 60 * MIB < difference < 90 * MIB
+    assert process_usage().peak_memory_bytes >= large.usage.peak_memory_bytes + 25 * MIB
+
+
+def test_a_meter_inside_another_does_not_hide_the_earlier_peak():
+    with Meter() as outer:
+        big = bytearray(80 * MIB)
+        big[::4096] = b"x" * len(big[::4096])
+        del big
+        with Meter() as inner:
+            pass
+    assert outer.usage.peak_memory_bytes - inner.usage.peak_memory_bytes > 60 * MIB
+
+
+def fail(meter):
+    with meter:
+        meter.count(tokens=3, flops=2.0)
+        meter.count(tokens=4, steps=1)
+        raise RuntimeError
+
+
+def test_a_failed_block_is_measured_too():
+    meter = Meter()
+    with pytest.raises(RuntimeError):
+        fail(meter)
+    assert (meter.usage.tokens, meter.usage.steps, meter.usage.flops) == (7, 1, 2.0)
+    with Meter() as after:
+        pass
+    assert after.usage.tokens == 0
+
+
+def fake_torch(initialized, reserved, allocated=(0, 0)):
+    resets = []
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        is_initialized=lambda: initialized,
+        device_count=lambda: 2,
+        memory_reserved=lambda index: reserved[index],
+        max_memory_allocated=lambda index: allocated[index],
+        reset_peak_memory_stats=resets.append,
+        get_device_name=lambda index: "NVIDIA H100",
+        resets=resets,
+    )
+    return SimpleNamespace(cuda=cuda)
+
+
+def test_device_seconds_are_wall_seconds_of_each_gpu_in_use(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(True, [10, 20], [7, 9]))
+    with Meter() as meter:
+        time.sleep(0.05)
+    usage = meter.usage
+    assert usage.device_seconds == pytest.approx(2 * usage.wall_seconds)
+    assert (usage.device, usage.peak_device_memory_bytes) == ("NVIDIA H100", 9)
+    assert sys.modules["torch"].cuda.resets == [0, 1]
+
+
+def test_a_gpu_that_this_process_does_not_use_is_free(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(True, [0, 20]))
+    with Meter() as meter:
+        pass
+    assert meter.usage.device_seconds == pytest.approx(meter.usage.wall_seconds)
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(False, [10, 20]))
+    with Meter() as meter:
+        pass
+    assert (meter.usage.device_seconds, meter.usage.device) == (0.0, "")
+
+
+def test_without_a_resettable_mark_the_mark_of_the_whole_life_is_given(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "_STATUS", tmp_path / "none")
+    monkeypatch.setattr(module, "_CLEAR", tmp_path / "none" / "none")
+    with Meter() as meter:
+        pass
+    assert meter.usage.peak_memory_bytes > 10 * MIB
+
+
+PROCESS = """
+import time
+{before}
+time.sleep(0.3)
+from adapterctl.accounting.meter import process_seconds
+import sys
+assert "torch" not in sys.modules
+print(*process_seconds())
+"""
+
+
+def test_process_seconds_begin_before_the_interpreter():
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS.format(before=BURN.format(seconds=0.2))],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(adapterctl.__file__).parents[1])},
+    )
+    outside = time.perf_counter() - started
+    wall, cpu = map(float, done.stdout.split())
+    assert 0.5 < wall <= outside + 0.02
+    # Starting Python and importing psutil takes some time, and it counts.
+    assert wall > 0.53
+    assert 0.2 < cpu < wall - 0.28
+
+
+def test_process_seconds_of_this_process_grow():
+    started = time.perf_counter()
+    first, _ = process_seconds()
+    time.sleep(0.1)
+    # The kernel notes a process's creation in ticks of 10 ms.
+    assert 0.08 < process_seconds()[0] - first < time.perf_counter() - started + 0.02
