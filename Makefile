@@ -19,7 +19,7 @@ demo: install ## Run the life of a workspace on the pocket model, in a few minut
 	@PATH="$(abspath $(VENV))/bin:$$PATH" scripts/demo.sh
 
 test: lint ## Run everything that has to pass: linters, types, documentation, tests
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadgroup --quiet
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile --quiet
 
 lint: install ## Check style, types and the generated documentation
 	@$(VENV)/bin/ruff check .

@@ -48,6 +48,9 @@ def tame(*, debug: bool) -> None:
     handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
+    if not debug:
+        # PEFT imports it for every adapter, and it then tells what it would like to have for 4-bit weights.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Through the log and not by a filter: several libraries put filters of their own in front when they are imported.
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.WARNING if debug else logging.CRITICAL)

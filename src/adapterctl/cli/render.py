@@ -103,12 +103,32 @@ def candidate(console: Console, made: Candidate) -> None:
         first_scores(console, release)
     else:
         verdict(console, made.verdict)
+    if made.new_rows:
+        new_rows(console, made)
     if made.promoted:
         say(console, f"Version {release.version} is the champion now.")
     elif release.passed:
         say(console, f"Version {release.version} passed the gate and waits: adapterctl promote")
     else:
         say(console, f"Version {release.version} stays candidate; the champion is untouched. Look at it: adapterctl ui")
+
+
+def new_rows(console: Console, made: Candidate) -> None:
+    """Print what became of the test rows that the champion was not yet released on."""
+    say(console, "Test rows that are new since the champion was released:")
+    rows = [
+        [
+            one.lang,
+            one.task,
+            str(one.n),
+            number(one.champion),
+            number(one.candidate),
+            f"{one.difference:+.3f}",
+            f"[{one.low:+.3f}, {one.high:+.3f}]",
+        ]
+        for one in made.new_rows
+    ]
+    table(console, ["", "task", "rows", "champion", "candidate", "change", "95% interval"], rows, words=2)
 
 
 def comparison(console: Console, found: Comparison) -> None:

@@ -134,6 +134,8 @@ def pretrain(
         Steps, tokens, last running loss and seconds.
     """
     started = time.monotonic()
+    # Sums in another order give other last digits, and so in the end other weights.
+    torch.set_num_threads(1)
     tokenizer = make_tokenizer(plan)
     model = make_model(plan, tokenizer)
     optimizers = _optimizers(model)

@@ -64,6 +64,7 @@ def connect(resolved: ResolvedRegistry, project: str) -> Connection:
         RegistryError: Nobody answers, or refuses (login, permission, host name, damaged or outdated store).
         StorageError: The embedded store cannot be written.
     """
+    environment.prepare()
     with translated(resolved):
         prepare_sqlite(resolved)
         if resolved.is_database and resolved.database_file is None:
@@ -97,7 +98,7 @@ def _experiment(client: Any, resolved: ResolvedRegistry, project: str) -> Any:
 
 @contextmanager
 def _lock(database: Path) -> Iterator[None]:
-    lock = FileLock(database.with_name(f".{database.name}.lock"), timeout=_LOCK_SECONDS)
+    lock = FileLock(database.with_name(f"{database.name}.lock"), timeout=_LOCK_SECONDS)
     try:
         lock.acquire()
     except Timeout as error:

@@ -22,7 +22,7 @@ _NOISY = ("mlflow", "alembic", "sqlalchemy.engine", "urllib3.connectionpool")
 
 
 def prepare() -> None:
-    """Set MLflow's environment; to be called before it is imported. Nothing is ever sent to its makers."""
+    """Set MLflow's environment: before it is imported and before it is used. Nothing is ever sent to its makers."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
 
@@ -41,7 +41,8 @@ def silence() -> None:
 def first_contact() -> Iterator[None]:
     """Wait only seconds inside this block, so that an address where nobody answers is reported at once."""
     before = {name: os.environ.get(name) for name in _FIRST_CONTACT}
-    os.environ.update({name: value for name, value in _FIRST_CONTACT.items() if before[name] == _DEFAULTS[name]})
+    ours = {name: value for name, value in _FIRST_CONTACT.items() if before[name] in (None, _DEFAULTS[name])}
+    os.environ.update(ours)
     try:
         yield
     finally:

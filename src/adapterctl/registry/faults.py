@@ -59,7 +59,7 @@ _SAYINGS: tuple[tuple[str, type[AdapterctlError], str, str], ...] = (
         r"No module named '?(psycopg|psycopg2|pymysql|MySQLdb|pyodbc|pymssql)|Can't load plugin: sqlalchemy\.dialects",
         RegistryError,
         "Python has no driver for the database of {at}",
-        "install it: pip install psycopg2-binary (PostgreSQL) or pip install PyMySQL (mysql+pymysql://)",
+        "install it: pip install 'psycopg[binary]' (PostgreSQL) or pip install PyMySQL (mysql+pymysql://)",
     ),
     (
         r"No module named '?(boto3|google|azure)",

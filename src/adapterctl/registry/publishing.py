@@ -174,6 +174,7 @@ def _register(
     except RegistryError as error:
         if error_code(error) != "RESOURCE_ALREADY_EXISTS":
             raise
+        _claim(connection, wanted.name)
     with _addressed(connection):
         registered = connection.client.create_model_version(
             wanted.name,
@@ -189,6 +190,18 @@ def _register(
         link = json.dumps([{"name": version.name, "version": version.version}])
         connection.client.set_logged_model_tags(model.model_id, {_VERSION_LINKS: link})
     return version
+
+
+def _claim(connection: Connection, name: str) -> None:
+    """Make sure that a registered model is this project's: ``a-b`` + ``c`` and ``a`` + ``b-c`` have one name."""
+    owner = connection.client.get_registered_model(name).tags.get(TAG_PROJECT)
+    if owner is None:
+        connection.client.set_registered_model_tag(name, TAG_PROJECT, connection.project)
+    elif owner != connection.project:
+        raise RegistryError(
+            f"the registered model {name} belongs to the project {owner}, not to {connection.project}",
+            hint="give one of the two projects another name (project: in adapterctl.yaml)",
+        )
 
 
 @contextmanager

@@ -155,6 +155,7 @@ def files_of(connection: Connection, version: Version) -> Any:
 
 def download(connection: Connection, version: Version, destination: Path) -> Path:
     """Bring a version's files to ``destination``; see ``Registry.download``."""
+    destination = destination.absolute()
     repository = files_of(connection, version)
     with tempfile.TemporaryDirectory() as temporary, staged_folder(destination) as staging:
         listing = manifest.fetch(repository, manifest.MANIFEST, Path(temporary)).read_text("utf-8")

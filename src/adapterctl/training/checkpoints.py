@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -193,5 +194,6 @@ def remove(root: Path) -> None:
     with disk_errors(root):
         if root.is_dir():
             shutil.rmtree(root)
-    if root.parent.is_dir() and not any(root.parent.iterdir()):
+    # Another training may have its checkpoints there, or begin just now.
+    with suppress(OSError):
         root.parent.rmdir()

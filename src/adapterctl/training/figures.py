@@ -33,6 +33,7 @@ def loss_curves(runs: Mapping[str, Sequence[Step]], title: str = "Training loss"
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     shown = {name: steps for name, steps in runs.items() if steps}
     if not shown:
@@ -51,10 +52,13 @@ def loss_curves(runs: Mapping[str, Sequence[Step]], title: str = "Training loss"
         axes.plot(tokens, losses, linewidth=0.6, alpha=0.3, color=line.get_color())
     if min(curves) > 0 and max(curves) / min(curves) > 10:
         axes.set_yscale("log")
+        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            set_formatter(StrMethodFormatter("{x:g}"))
     else:
         axes.set_ylim(bottom=0)
     axes.set_title(title)
     axes.set_xlabel("tokens trained on")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylabel("loss of answer tokens (nats)")
     axes.grid(alpha=0.25)
     for side in ("top", "right"):

@@ -16,7 +16,7 @@ from adapterctl.base_model import load_model, load_tokenizer
 from adapterctl.errors import AdapterError
 from adapterctl.files import disk_errors, staged_folder, write_json
 from adapterctl.lora.adapter import Adapter
-from adapterctl.training import checkpoints
+from adapterctl.training import checkpoints as saved
 from adapterctl.training.batches import Plan
 from adapterctl.training.job import TrainingJob, training_key
 from adapterctl.training.peft_model import parameter_counts, with_adapter, write_peft_folder
@@ -38,9 +38,7 @@ def stored_result(out: Path, key: str) -> TrainingResult | None:
         return None
 
 
-def train(
-    job: TrainingJob, out: Path, checkpoints_folder: Path, observer: TrainingObserver | None = None
-) -> TrainingResult:
+def train(job: TrainingJob, out: Path, checkpoints: Path, observer: TrainingObserver | None = None) -> TrainingResult:
     """Train an adapter, or return it where it has been trained already.
 
     The same job gives the same bytes of tensors and configuration on the same machine with the same number of
@@ -49,7 +47,7 @@ def train(
     Args:
         job: What to train.
         out: The PEFT folder; it appears when all is done, and then replaces an earlier one of another job.
-        checkpoints_folder: Where checkpoints lie meanwhile, in a folder of their own for each key.
+        checkpoints: Where checkpoints lie meanwhile, in a folder of their own for each key.
         observer: Hears of every step.
 
     Raises:
@@ -63,11 +61,11 @@ def train(
     key = training_key(job)
     if (stored := stored_result(out, key)) is not None:
         return stored
-    root = checkpoints_folder / key[:12]
+    root = checkpoints / key[:12]
     with disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
     result = _train(job, key, out, root, observer or Silent(), started)
-    checkpoints.remove(root)
+    saved.remove(root)
     if torch.cuda.is_available():
         # The Trainer's objects refer to one another: without this the next model is loaded beside this one.
         gc.collect()
@@ -81,7 +79,7 @@ def _train(
     # Not at the top: what has been trained already is returned without waiting for the Trainer to be imported.
     from adapterctl.training.loop import run
 
-    training, attempts = job.training, checkpoints.Attempts(root)
+    training, attempts = job.training, saved.Attempts(root)
     with quiet_libraries(), untouched_random_state(), cpu_threads(training.threads), _enough_memory(job):
         tokenizer = load_tokenizer(job.base)
         rows = token_rows(job, tokenizer)

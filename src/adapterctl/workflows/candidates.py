@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from adapterctl.fingerprint import short
 from adapterctl.registry.names import CANDIDATE, adapter_name, merged_name
 from adapterctl.workflows import releases
 from adapterctl.workflows.descriptions import release_description
+from adapterctl.workflows.newrows import NewRows, new_rows
 from adapterctl.workflows.releases import RELEASE_RUN_TAG, Pin, Release
 from adapterctl.workflows.scoring import BASE, Scorer, Subject
 from adapterctl.workflows.session import Session, options_of
@@ -38,6 +38,7 @@ class Candidate:
         promoted: Whether it is the champion now.
         card: The full scorecard on the test split.
         run_id: The MLflow run to review.
+        new_rows: What became of the test rows that are new since the champion was released.
     """
 
     release: Release
@@ -45,6 +46,7 @@ class Candidate:
     promoted: bool
     card: Scorecard
     run_id: str
+    new_rows: tuple[NewRows, ...] = ()
 
 
 def pin(trained: TrainedAdapter, version: int) -> Pin:
@@ -124,10 +126,11 @@ def make_candidate(
     card = score_subject(session, scorer, Subject("candidate", content_hash, folder), langs, "test")
     own_scores, base_scores = _references(session, scorer, pins, champion)
     verdict, before = _compare(session, scorer, card, champion, langs)
+    arrived = new_rows(session, card, before, champion) if champion and before else ()
 
     release = Release(
         version=0,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created="",
         reason=reason,
         base=session.base.name,
         base_identity=session.base.identity,
@@ -146,7 +149,7 @@ def make_candidate(
         release = _register(session, release, folder, verdict, run, _files(card, choice, report.rank, before))
         _log_figures(run, card, verdict)
     promoted = _promote_where_allowed(session, release, champion)
-    return Candidate(release, verdict, promoted, card, run.run_id)
+    return Candidate(release, verdict, promoted, card, run.run_id, arrived)
 
 
 def _references(
@@ -216,7 +219,7 @@ def _register(
         inputs=inputs,
         metrics={"average": release.scores["average"]},
     )
-    release = release.model_copy(update={"version": version.version})
+    release = release.model_copy(update={"version": version.version, "created": version.created})
     releases.publish_release(run, release, files)
     # An equal merge may have been registered by an earlier command: the version then tells its latest measurement.
     registry.set_version_tags(

@@ -24,7 +24,9 @@ class Reporter(Protocol):
         """Say one line that stays."""
 
 
-class _SilentStage:
+class SilentStage:
+    """A stage that nobody watches."""
+
     def advance(self, done: float, total: float, detail: str = "") -> None:
         """Say nothing."""
 
@@ -35,7 +37,7 @@ class SilentReporter:
     @contextmanager
     def stage(self, title: str) -> Iterator[Stage]:
         """Give a stage that says nothing."""
-        yield _SilentStage()
+        yield SilentStage()
 
     def note(self, text: str) -> None:
         """Say nothing."""

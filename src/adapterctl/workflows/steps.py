@@ -15,6 +15,7 @@ from adapterctl.registry.names import adapter_name, combined_name
 from adapterctl.training.job import TrainingJob, training_key
 from adapterctl.training.settings import LoraSettings, TrainingSettings
 from adapterctl.workflows.descriptions import adapter_description
+from adapterctl.workflows.reporting import SilentStage
 from adapterctl.workflows.scoring import Scorer, Subject
 from adapterctl.workflows.session import Session, StepRecord, options_of
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 COMBINED = "combined"
 """What stands in place of a language for the adapter that is trained on all of them."""
+
+MOST_SCALES = 6
+"""The most values of λ that are tried."""
 
 _EVERY_MANY_STEPS = 10
 
@@ -234,12 +238,14 @@ def find_scale(
         tried: list[bool] = []
 
         def value_at(scale: float) -> float:
-            card = scorer.score(Subject(f"merged at λ {scale:g}", key, folder, scale), langs, "dev", record)
-            tried.append(record.reused)
-            record.stage.advance(len(tried), 0, f"λ {scale:g}: {card.average:.3f}")
+            # Progress is counted in values of λ, not in rows.
+            inner = StepRecord(SilentStage(), record.meter)
+            card = scorer.score(Subject(f"merged at λ {scale:g}", key, folder, scale), langs, "dev", inner)
+            tried.append(inner.reused)
+            record.stage.advance(len(tried), MOST_SCALES, f"λ {scale:g}: {card.average:.3f}")
             return card.average
 
-        choice = choose_scale(value_at, first, least_gain=least_gain)
+        choice = choose_scale(value_at, first, most=MOST_SCALES, least_gain=least_gain)
         record.reused = all(tried)
     return choice
 

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from adapterctl.registry.server import wait_ready
+from adapterctl.registry.connection import prepare_sqlite
+from adapterctl.registry.server import ui_command, ui_environment, wait_ready
 from adapterctl.registry.settings import RegistrySettings, ResolvedRegistry
 
 ROBOT = Path(__file__).with_name("robot.py")
@@ -71,19 +72,25 @@ def sqlite_store(tmp_path_factory: pytest.TempPathFactory) -> ResolvedRegistry:
 
 
 @pytest.fixture(scope="session")
-def server_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResolvedRegistry]:
-    """An MLflow server on the loopback, its files behind its own proxy."""
-    folder = tmp_path_factory.mktemp("server")
-    port = free_port()
+def served_store(tmp_path_factory: pytest.TempPathFactory) -> ResolvedRegistry:
+    """The embedded store of a workspace, on which the server runs."""
+    return RegistrySettings(uri="").resolve(tmp_path_factory.mktemp("a workspace"))
+
+
+@pytest.fixture(scope="session")
+def server_store(
+    served_store: ResolvedRegistry, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ResolvedRegistry]:
+    """An MLflow server on the loopback, started as the user interface is, but with new files behind its own proxy."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    prepare_sqlite(served_store)
     command = [
-        *(sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
-        *("--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "1"),
+        *ui_command(served_store, "127.0.0.1", port),
+        *("--default-artifact-root", "mlflow-artifacts:/", "--artifacts-destination", str(folder / "artifacts")),
     ]
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, env={**os.environ, **settings}, cwd=folder, stdout=log, stderr=log, start_new_session=True
+            command, env=ui_environment(served_store), cwd=folder, stdout=log, stderr=log, start_new_session=True
         )
     try:
         wait_ready(f"http://127.0.0.1:{port}", process, 120)

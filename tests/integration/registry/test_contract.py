@@ -172,12 +172,15 @@ def test_publish_and_load_without_adapterctl(
     assert json.loads(model.tags["mlflow.modelVersions"])[0]["name"] == version.name
 
 
-def test_download_gives_the_published_folder(registry: Registry, make_adapter: Make, tmp_path: Path) -> None:
+def test_download_gives_the_published_folder(
+    registry: Registry, make_adapter: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_adapter(2)
     with registry.run("train", "train") as run:
         version = publish(registry, run, folder)
     destination = tmp_path / "new" / "adapter"
-    assert registry.download(version, destination) == destination
+    monkeypatch.chdir(tmp_path)
+    assert registry.download(version, Path("new/adapter")) == destination
 
     def contents(root: Path) -> dict[str, bytes]:
         return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
@@ -270,6 +273,21 @@ def test_two_projects_in_one_store(store: ResolvedRegistry, project: str, make_a
     assert small.names() == [f"{project}-ja"]
     assert big.names() == [f"{project}-big-ja"]
     assert small.experiment_id != big.experiment_id
+
+
+def test_a_name_of_two_projects(
+    store: ResolvedRegistry, client: mlflow.MlflowClient, project: str, make_adapter: Make
+) -> None:
+    first, second = Registry.connect(store, project), Registry.connect(store, f"{project}-big")
+    name = f"{project}-big-ja"
+    # A person may have made it before, with a description.
+    client.create_registered_model(name, description="ours")
+    with first.run("train", "train") as run:
+        first.publish(name, make_adapter(13), content_hash="abc1", run=run, model_type="lora-adapter")
+    assert first.names() == [name]
+    with pytest.raises(RegistryError, match=f"belongs to the project {project}"), second.run("train", "train") as run:
+        second.publish(name, make_adapter(14), content_hash="abc2", run=run, model_type="lora-adapter")
+    assert [version.version for version in second.versions(name)] == [1]
 
 
 def test_leftovers_are_found_and_swept(registry: Registry, client: mlflow.MlflowClient, make_adapter: Make) -> None:

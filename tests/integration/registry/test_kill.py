@@ -32,7 +32,6 @@ POINTS: dict[str, dict[str, Any]] = {
 }
 SERVER_POINTS: dict[str, dict[str, Any]] = {
     "first file sent": {"class": PROXY, "method": "log_artifact", "when": "after"},
-    "before ready": {"method": "finalize_logged_model", "when": "before"},
     "before the version": {"method": "create_model_version", "when": "before"},
 }
 

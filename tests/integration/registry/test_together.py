@@ -44,4 +44,4 @@ def test_a_new_store_is_opened_by_four_at_once(tmp_path: Path, robot: Robot) -> 
     order = {"do": "connect", "store": dataclasses.asdict(resolved), "project": "pocket"}
     assert robot([order] * 4, together=True) == [0, 0, 0, 0]
     assert Registry.connect(resolved, "pocket").names() == []
-    assert sorted(path.name for path in (tmp_path / "registry").iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+    assert sorted(path.name for path in (tmp_path / "registry").iterdir()) == ["mlflow.db", "mlflow.db.lock"]

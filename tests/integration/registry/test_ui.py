@@ -17,7 +17,7 @@ from tests.integration.registry.conftest import free_port
 from adapterctl.errors import RegistryError
 from adapterctl.registry.client import Registry
 from adapterctl.registry.server import serve, wait_ready
-from adapterctl.registry.settings import RegistrySettings
+from adapterctl.registry.settings import RegistrySettings, ResolvedRegistry
 
 
 def get(url: str) -> bytes:
@@ -26,28 +26,52 @@ def get(url: str) -> bytes:
         return content
 
 
-def test_the_embedded_store_is_served(tmp_path: Path, make_adapter: Callable[..., Path]) -> None:
-    resolved = RegistrySettings(uri="").resolve(tmp_path / "a place")
-    registry = Registry.connect(resolved, "pocket")
+def test_the_embedded_store_is_shown(
+    served_store: ResolvedRegistry, server_store: ResolvedRegistry, project: str, make_adapter: Callable[..., Path]
+) -> None:
+    registry = Registry.connect(served_store, project)
+    name = f"{project}-ja"
     with registry.run("train", "train ja") as run:
         run.log_figure("figures/loss.png", b"\x89PNG picture")
         version = registry.publish(
-            "pocket-ja", make_adapter(71), content_hash="abc1", run=run, model_type="lora-adapter", description="# ja"
+            name, make_adapter(71), content_hash="abc1", run=run, model_type="lora-adapter", description="# ja"
         )
-    registry.set_alias("pocket-ja", "champion", version)
+    registry.set_alias(name, "champion", version)
+    assert b"<title>MLflow" in get(server_store.uri)
+    api = f"{server_store.uri}/ajax-api/2.0/mlflow"
+    found: Any = json.loads(get(f"{api}/registered-models/alias?name={name}&alias=champion"))
+    assert (found["model_version"]["version"], found["model_version"]["description"]) == ("1", "# ja")
+    assert get(f"{server_store.uri}/get-artifact?run_uuid={run.run_id}&path=figures/loss.png") == b"\x89PNG picture"
+    files: Any = json.loads(get(f"{api}/logged-models/{version.model_id}/artifacts/directories"))
+    assert {file["path"] for file in files["files"]} >= {"adapter_config.json", "adapter_model.safetensors"}
+    assert json.loads(get(f"{api}/runs/get?run_id={run.run_id}"))["run"]["info"]["status"] == "FINISHED"
+
+
+SERVER_WITH_A_WORKER = """
+import subprocess, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_the_server_ends_with_its_block_and_its_workers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(_: ResolvedRegistry, __: str, port: int) -> list[str]:
+        return [sys.executable, "-c", SERVER_WITH_A_WORKER, str(port)]
+
+    monkeypatch.setattr("adapterctl.registry.server.ui_command", command)
+    resolved = RegistrySettings(uri="").resolve(tmp_path)
     with serve(resolved, port=0, log=tmp_path / "log") as server:
-        assert b"<title>MLflow" in get(server.url)
-        api = f"{server.url}/ajax-api/2.0/mlflow"
-        found: Any = json.loads(get(f"{api}/registered-models/alias?name=pocket-ja&alias=champion"))
-        assert (found["model_version"]["version"], found["model_version"]["description"]) == ("1", "# ja")
-        assert get(f"{server.url}/get-artifact?run_uuid={run.run_id}&path=figures/loss.png") == b"\x89PNG picture"
-        files: Any = json.loads(get(f"{api}/logged-models/{version.model_id}/artifacts/directories"))
-        assert {file["path"] for file in files["files"]} >= {"adapter_config.json", "adapter_model.safetensors"}
-        # A run written meanwhile is seen.
-        with registry.run("more", "more") as more:
-            pass
-        assert json.loads(get(f"{api}/runs/get?run_id={more.run_id}"))["run"]["info"]["status"] == "FINISHED"
-        processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+        assert get(f"{server.url}/health") == b""
+        head = psutil.Process(server.process.pid)
+        processes = [head, *head.children(recursive=True)]
+        assert len(processes) == 2
+        assert resolved.database_file is not None
+        assert resolved.database_file.exists()
     assert not [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 

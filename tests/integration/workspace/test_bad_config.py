@@ -78,7 +78,7 @@ CASES = [
     (
         "boolean for number",
         PROJECT,
-        "margin: 0.08",
+        "margin: 0.1",
         "margin: true",
         "margin: true",
         "gate.margin: must be a number, not true or false",
@@ -146,8 +146,8 @@ CASES = [
     (
         "margin of no task",
         PROJECT,
-        "margin: 0.08",
-        "margin: 0.08\n  margins: {sentimnt: 0.1}",
+        "margin: 0.1",
+        "margin: 0.1\n  margins: {sentimnt: 0.1}",
         "margins",
         "gate.margins.sentimnt: the suite has no such task (its tasks are reasoning, sentiment, summarization)",
     ),

@@ -14,7 +14,7 @@ import adapterctl
 
 PACKAGE = Path(adapterctl.__file__).parent
 ROOMS = {"training", "merging", "evaluation", "registry", "accounting", "pocket"}
-FLOORS = {"ground": 0, "room": 1, "workspace": 2, "workflows": 3, "api": 4, "cli": 5}
+FLOORS = {"ground": 0, "room": 1, "workspace": 2, "workflows": 3, "api": 4, "cli": 5, "__main__": 6}
 HEAVY = {"torch", "transformers", "peft", "mlflow", "sklearn", "scipy", "matplotlib", "numpy", "pydantic", "rich"}
 VERY_HEAVY = HEAVY - {"numpy", "pydantic", "rich"}
 

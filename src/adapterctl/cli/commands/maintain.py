@@ -28,6 +28,7 @@ def candidate_dict(made: Candidate | None) -> dict[str, Any] | None:
         "scale": made.release.scale,
         "scores": made.release.scores,
         "verdict": made.verdict.as_dict() if made.verdict else None,
+        "new_rows": [vars(rows) for rows in made.new_rows],
         "run_id": made.run_id,
     }
 

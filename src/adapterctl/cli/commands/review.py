@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -113,6 +114,7 @@ def history(ctx: click.Context) -> None:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="Port; 0 takes a free one."
 )
+@json_option
 @click.pass_context
 def ui(ctx: click.Context, host: str, port: int) -> None:
     """Open the registry in a browser.
@@ -131,11 +133,13 @@ def ui(ctx: click.Context, host: str, port: int) -> None:
     resolved = workspace.config.registry.resolve(workspace.root)
     there = ui_url(resolved)
     if there is not None:
-        click.echo(f"The registry is a server already: {there}")
+        emit(ctx, {"url": there}, lambda console: say(console, f"The registry is a server already: {there}"))
         return
     click.echo("Starting MLflow …", err=True)
     with serve(resolved, host, port) as server:
-        click.echo(f"MLflow is at {server.url} (Ctrl-C ends it)")
+        emit(ctx, {"url": server.url}, lambda console: say(console, f"MLflow is at {server.url} (Ctrl-C ends it)"))
+        # Whoever reads the address from a pipe wants it now, not when the server ends.
+        sys.stdout.flush()
         try:
             server.process.wait()
         except KeyboardInterrupt:
