@@ -26,9 +26,11 @@ lint: install ## Check style, types and the generated documentation
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/python scripts/generate_cli_docs.py --check
+	@$(VENV)/bin/python scripts/embed_workspace.py --check
 
-docs: install ## Write docs/cli.md anew
+docs: install ## Write docs/cli.md and the repository's own workspace anew
 	@$(VENV)/bin/python scripts/generate_cli_docs.py
+	@$(VENV)/bin/python scripts/embed_workspace.py
 
 clean: ## Remove the environment, the caches and the demo
 	rm -rf "$(VENV)" demo build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -34,5 +34,6 @@ run status
 heading "6. What it cost, measured, against retraining everything"
 run cost report
 
-heading "That was all of it. To see runs, figures and versions in a browser:"
-echo "  cd demo && ../.venv/bin/adapterctl ui"
+heading "All of it on one screen"
+cd ..
+python scripts/demo_summary.py demo

@@ -2,9 +2,9 @@
 """Make a workspace over a base model and rows of real text: `scripts/make_real_workspace.py DIR`.
 
 Needs nothing but Python. The rows are topic and sentiment rows, ``<task>/<lang>.{train,dev}.jsonl``; see
-docs/real-data.md. What the data folder calls dev becomes the test split, whole. The dev split, on which λ is chosen, and
-the rows that arrive later, in ``incoming/``, are dealt out of its training rows by the hash of a row's ``group``: rows of
-one group stay together, in every language alike, so that no split holds a translation of another split's row.
+docs/real-data.md. What the data folder calls dev becomes the test split, whole. The dev split, on which λ is chosen,
+and the rows that arrive later, in ``incoming/``, are dealt out of its training rows by the hash of a row's ``group``:
+rows of one group stay together, in every language alike, so that no split holds a translation of another split's row.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def deal(rows: Sequence[Row], most: int) -> dict[str, list[Row]]:
         dealt[share].append(row)
     arriving = dealt["arriving"][: round(most * ARRIVING_SHARE)]
     return {
-        "dev": dealt["dev"][:MOST_DEV_ROWS],
+        "dev": dealt["dev"][: min(MOST_DEV_ROWS, most // 4)],
         "arriving": arriving,
         "train": dealt["train"][: most - len(arriving)],
     }

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from adapterctl.errors import BaseModelError
 from adapterctl.fingerprint import file_hash, fingerprint
@@ -33,6 +33,8 @@ class BaseModelSettings(Settings):
         quantization: ``nf4`` or ``int8`` load through bitsandbytes, for training (QLoRA) and for evaluation alike.
         prompt_format: ``plain`` text, or ``chat``: prompts become the user's turn of the tokenizer's chat template.
         device: ``auto`` takes the first GPU when there is one.
+        fold_adapters: Score adapters added to a copy of the weights instead of beside them: about a third faster, with
+            memory for a second copy. Serving engines keep them apart; in float32 the two differ by rounding only.
     """
 
     path: str = POCKET
@@ -41,6 +43,13 @@ class BaseModelSettings(Settings):
     quantization: Literal["none", "nf4", "int8"] = "none"
     prompt_format: Literal["plain", "chat"] = "plain"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    fold_adapters: bool = False
+
+    @model_validator(mode="after")
+    def _folds_into_plain_weights(self) -> BaseModelSettings:
+        if self.fold_adapters and self.quantization != "none":
+            raise ValueError("fold_adapters does not go with quantization: adapters cannot be added to such weights")
+        return self
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,27 @@ def append_line(path: Path, line: str) -> None:
             os.close(descriptor)
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """Return what killed processes left half written below a folder, sorted."""
+    return sorted(folder.glob(f"**/{TEMPORARY_PREFIX}*"))
+
+
+def remove_unfinished(folder: Path, *, keep: Path | None = None) -> None:
+    """Remove what killed processes left half written below a folder in which nobody else writes now.
+
+    Args:
+        folder: Where to look.
+        keep: A folder below it in which others may write all the same.
+    """
+    for path in unfinished(folder):
+        if keep is not None and path.is_relative_to(keep):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def staged_folder(final: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``final`` when the block ends well, and vanishes when it does not.

@@ -205,9 +205,12 @@ class Ledger:
         return select(self.read().entries, **wanted)
 
     def last_update_id(self, command: str, **wanted: Any) -> str | None:
-        """Return the ``update_id`` of the latest finished command of a kind, None when there is none."""
+        """Return the ``update_id`` of the latest finished command of a kind, None when there is none.
+
+        A command that found nothing to do has no ``update_id`` and does not count.
+        """
         finished = self.entries(command=command, step=PROCESS, outcome=DONE, **wanted)
-        return finished[-1].update_id if finished else None
+        return next((entry.update_id for entry in reversed(finished) if entry.update_id), None)
 
 
 def select(entries: Iterable[Entry], **wanted: Any) -> list[Entry]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from adapterctl.registry import aliases, publishing, runs, sweeping, versions
 from adapterctl.registry.connection import Connection, connect
@@ -190,6 +192,11 @@ class Registry:
             run_id = place.run_id if isinstance(place, RunHandle) else place
             repository = self._connection.repository(self._connection.client.get_run(run_id).info.artifact_uri)
         return versions.read_json(repository, path)
+
+    def artifacts_of(self, run_id: str) -> str:
+        """Return where the files of a run lie: a folder for the embedded store, else an address."""
+        uri: str = self._connection.client.get_run(run_id).info.artifact_uri
+        return url2pathname(urlsplit(uri).path) if uri.startswith("file:") else uri
 
     def leftovers(self, older_than: float = 0.0) -> list[Leftover]:
         """Return what killed processes left: runs that say RUNNING, logged models that say PENDING.

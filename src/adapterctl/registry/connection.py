@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sqlite3
 import tempfile
@@ -124,6 +125,8 @@ def prepare_sqlite(resolved: ResolvedRegistry) -> None:
     with disk_errors(database):
         database.parent.mkdir(parents=True, exist_ok=True)
         with _lock(database):
+            for left in database.parent.glob(f"{_unfinished_prefix(database)}*"):
+                shutil.rmtree(left, ignore_errors=True)
             if not database.exists():
                 _make_sqlite(database, resolved.artifact_root or "")
             # MLflow tries ten times, for 100 seconds, to open what cannot be opened.
@@ -131,6 +134,11 @@ def prepare_sqlite(resolved: ResolvedRegistry) -> None:
                 probe.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if resolved.embedded and resolved.artifact_root:
                 relocate(database, resolved.artifact_root)
+
+
+def _unfinished_prefix(database: Path) -> str:
+    """Return how the folders are called in which this database is made: others may be made beside it."""
+    return f"{TEMPORARY_PREFIX}{database.name}-"
 
 
 def _make_sqlite(database: Path, artifact_root: str) -> None:
@@ -142,7 +150,7 @@ def _make_sqlite(database: Path, artifact_root: str) -> None:
         # Hundreds of statements, none of which needs to be on the disk before the file is complete.
         connection.execute("PRAGMA synchronous = OFF")
 
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=database.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=_unfinished_prefix(database), dir=database.parent) as folder:
         unfinished = Path(folder) / database.name
         event.listen(Engine, "connect", hurry)
         try:

@@ -17,7 +17,7 @@ from adapterctl.workflows.newrows import NewRows, new_rows
 from adapterctl.workflows.releases import RELEASE_RUN_TAG, Pin, Release
 from adapterctl.workflows.scoring import BASE, Scorer, Subject
 from adapterctl.workflows.session import Session, options_of
-from adapterctl.workflows.steps import TrainedAdapter, as_dict, find_scale, merge_adapters, pinned_folder
+from adapterctl.workflows.steps import TrainedAdapter, as_dict, find_scale, holds, merge_adapters, pinned_folder
 
 if TYPE_CHECKING:
     from adapterctl.evaluation.gate import Verdict
@@ -67,17 +67,11 @@ def folder_of(session: Session, pinned: Pin) -> Path:
 
 def subject_of(session: Session, release: Release, label: str) -> Subject:
     """Return a release's merged adapter as something to be scored, fetched where it is not here."""
-    from adapterctl.errors import AdapterError
-    from adapterctl.lora.adapter import Adapter
-
     local = session.workspace.paths.merged(release.merge_key)
-    try:
-        if Adapter.open(local).content_hash == release.content_hash:
-            return Subject(label, release.content_hash, local)
-    except AdapterError:
-        pass
+    if holds(local, release.content_hash):
+        return Subject(label, release.content_hash, local)
     fetched = session.workspace.paths.pinned(release.content_hash)
-    if not fetched.is_dir():
+    if not holds(fetched, release.content_hash):
         version = session.registry.version(merged_name(session.project), release.version)
         session.registry.download(version, fetched)
     return Subject(label, release.content_hash, fetched)

@@ -14,7 +14,7 @@ from typing import Literal
 import psutil
 
 from adapterctl.errors import AdapterctlError
-from adapterctl.files import TEMPORARY_PREFIX
+from adapterctl.files import unfinished
 from adapterctl.workflows.journal import read_pending
 from adapterctl.workflows.session import Session, reading
 from adapterctl.workspace.data import load_data
@@ -131,12 +131,14 @@ def _leftovers(session: Session) -> Iterator[Finding]:
         )
     found = session.registry.leftovers()
     for leftover in found:
-        yield Finding("leftovers", "warning", str(leftover), "it goes on when its command is run again")
+        what = "unfinished run" if leftover.kind == "run" else "unfinished model"
+        text = f"{what} '{leftover.name}', begun {leftover.started} on {leftover.host or 'an unknown machine'}"
+        yield Finding("leftovers", "warning", text, "it goes on when its command is run again")
     temporary = [
         path
         for folder in (session.workspace.root, session.workspace.state)
         if folder.is_dir()
-        for path in folder.glob(f"**/{TEMPORARY_PREFIX}*")
+        for path in unfinished(folder)
     ]
     for path in sorted(set(temporary)):
         yield Finding("leftovers", "warning", f"unfinished {path}", f"remove it when nothing runs: rm -r {path}")

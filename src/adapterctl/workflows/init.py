@@ -49,6 +49,19 @@ def _known_to_pocket(languages: Sequence[str]) -> None:
         )
 
 
+def workspace_texts(preset: str, project: str, languages: Sequence[str]) -> dict[str, str]:
+    """Return all files of a new workspace by their path in it.
+
+    Raises:
+        UsageError: There is no such preset, or the pocket model does not speak a language.
+    """
+    if preset != "pocket":
+        return preset_texts(preset, project=project, languages=languages, marks={})
+    _known_to_pocket(languages)
+    texts = preset_texts(preset, project=project, languages=languages, marks=_pocket_marks(languages))
+    return {**texts, **_pocket_rows(languages)}
+
+
 def init_workspace(
     directory: str | Path,
     preset: str = "pocket",
@@ -81,9 +94,5 @@ def init_workspace(
     if languages is None:
         languages = world.LANGUAGES if pocket else ()
     tags = list(dict.fromkeys(require_tag(lang) for lang in languages))
-    if pocket:
-        _known_to_pocket(tags)
-    marks = _pocket_marks(tags) if pocket else {}
-    texts = preset_texts(preset, project=name, languages=tags, marks=marks)
-    write_preset(target, {**texts, **(_pocket_rows(tags) if pocket else {})})
+    write_preset(target, workspace_texts(preset, name, tags))
     return target

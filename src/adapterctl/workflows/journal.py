@@ -38,6 +38,13 @@ def read_pending(workspace: Workspace) -> Pending | None:
         return None
 
 
+def forget(workspace: Workspace, command: str, lang: str) -> None:
+    """Take the note of an interrupted command away, where what it was about has been undone since."""
+    pending = read_pending(workspace)
+    if pending and (pending.command, pending.lang) == (command, lang):
+        workspace.paths.journal.unlink(missing_ok=True)
+
+
 @contextmanager
 def under_way(workspace: Workspace, pending: Pending) -> Iterator[None]:
     """Note that a command has begun; the note is taken away when it ends well, and stays when it is interrupted."""

@@ -12,7 +12,7 @@ from adapterctl.workflows import releases
 from adapterctl.workflows.candidates import folder_of, score_subject, subject_of
 from adapterctl.workflows.scoring import BASE, Scorer, Subject
 from adapterctl.workflows.session import Session
-from adapterctl.workflows.steps import COMBINED
+from adapterctl.workflows.steps import COMBINED, holds
 from adapterctl.workspace.data import load_data
 
 KINDS = "champion, candidate, previous, base, combined, a language, or the folder of an adapter"
@@ -53,7 +53,7 @@ def _subject(session: Session, model: str) -> Subject:
         if not versions:
             raise UsageError("there is no combined adapter yet", hint="train it with: adapterctl baseline")
         folder = session.workspace.paths.pinned(versions[-1].content_hash)
-        if not folder.is_dir():
+        if not holds(folder, versions[-1].content_hash):
             registry.download(versions[-1], folder)
         return Subject(COMBINED, versions[-1].content_hash, folder)
     if Path(model).is_dir():

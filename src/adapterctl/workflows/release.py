@@ -12,6 +12,7 @@ from adapterctl.registry.names import CANDIDATE, CHAMPION, merged_name
 from adapterctl.workflows import releases
 from adapterctl.workflows.releases import Release
 from adapterctl.workflows.session import Session
+from adapterctl.workflows.steps import holds
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's ``--max-lora-rank`` accepts; an adapter of a smaller rank fits."""
@@ -120,7 +121,7 @@ def export(session: Session, to: Path, alias: str = CHAMPION) -> Export:
         raise UsageError(f"project '{session.project}' has no {alias}", hint="see what there is: adapterctl status")
     name = merged_name(session.project)
     folder = to / name / f"v{release.version}-{short(release.content_hash)}"
-    if not folder.is_dir():
+    if not holds(folder, release.content_hash):
         session.registry.download(session.registry.version(name, release.version), folder)
     adapter = Adapter.open(folder)
     rank = max(adapter.rank(module) for module in adapter.modules)

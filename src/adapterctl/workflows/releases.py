@@ -126,6 +126,8 @@ def promote(registry: Registry, project: str, release: Release) -> None:
     ``champion`` always points at a whole release.
     """
     name = merged_name(project)
+    # Who promotes does not want an interrupted rollback to be finished.
+    registry.drop_alias(name, RETURNING)
     aliases = registry.aliases(name)
     before = aliases.get(CHAMPION)
     if before is not None and before != release.version:
@@ -152,9 +154,10 @@ def rollback(registry: Registry, project: str) -> tuple[Release, Release]:
                 hint="see the releases with: adapterctl history",
             )
         registry.set_alias(name, RETURNING, aliases[PREVIOUS])
+        aliases = registry.aliases(name)
+    if aliases[CHAMPION] != aliases[RETURNING]:
         registry.set_alias(name, PREVIOUS, aliases[CHAMPION])
-    aliases = registry.aliases(name)
-    registry.set_alias(name, CHAMPION, aliases[RETURNING])
+        registry.set_alias(name, CHAMPION, aliases[RETURNING])
     registry.drop_alias(name, RETURNING)
     champion, previous = current(registry, project), current(registry, project, PREVIOUS)
     assert champion is not None

@@ -46,6 +46,7 @@ class Status:
         champion, candidate, previous: What the aliases point at; None where they are not set.
         languages: Every language of the workspace.
         pending: An interrupted command; None where there is none.
+        artifacts: Where the champion's figures and tables lie: a folder, or an address of the registry.
     """
 
     project: str
@@ -55,6 +56,7 @@ class Status:
     previous: Release | None
     languages: tuple[LanguageStatus, ...]
     pending: Pending | None
+    artifacts: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as plain values."""
@@ -65,6 +67,7 @@ class Status:
             **{name: release.model_dump(mode="json") if release else None for name, release in found.items()},
             "languages": [vars(language) for language in self.languages],
             "pending": self.pending.model_dump() if self.pending else None,
+            "artifacts": self.artifacts,
         }
 
 
@@ -81,6 +84,7 @@ def status(session: Session) -> Status:
         previous=previous,
         languages=tuple(_language(session, lang, champion) for lang in session.workspace.languages),
         pending=read_pending(session.workspace),
+        artifacts=session.registry.artifacts_of(champion.run_id) if champion else None,
     )
 
 
@@ -123,6 +127,9 @@ def history(session: Session) -> Sequence[PastRelease]:
     aliases = session.registry.aliases(name)
     listed = []
     for version in reversed(session.registry.versions(name)):
+        if releases.RELEASE_RUN_TAG not in version.tags:
+            # Its command was killed before the release was whole; run again, it finishes it.
+            continue
         release = releases.read_release(session.registry, version)
         pointing = tuple(sorted(alias for alias, number in aliases.items() if number == version.version))
         gate = "first" if release.verdict is None else "passed" if release.passed else "failed"

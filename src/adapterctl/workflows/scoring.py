@@ -65,6 +65,7 @@ class Scorer:
                 "base": base.identity,
                 "dtype": base.settings.dtype,
                 "quantization": base.settings.quantization,
+                "folded": base.settings.fold_adapters,
                 "adapter": subject.key,
                 "factor": subject.factor,
             }
@@ -119,7 +120,9 @@ class Scorer:
 
         settings = self.session.workspace.suite
         total, done = sum(map(len, cells.values())), 0
-        with attached(self._model, subject.folder, subject.factor) as model:
+        with attached(
+            self._model, subject.folder, subject.factor, fold=self.session.base.settings.fold_adapters
+        ) as model:
             for path, examples in cells.items():
 
                 def advance(scored: int, _: int, before: int = done) -> None:

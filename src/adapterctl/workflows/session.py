@@ -14,6 +14,7 @@ from adapterctl.accounting.ledger import DONE, FAILED, PROCESS, Entry, Ledger
 from adapterctl.accounting.meter import Meter, process_usage
 from adapterctl.accounting.usage import Usage
 from adapterctl.base_model import BaseModel
+from adapterctl.files import remove_unfinished
 from adapterctl.workflows.reporting import Reporter, Stage
 
 if TYPE_CHECKING:
@@ -131,13 +132,16 @@ def working(
         LockHeld: Another adapterctl works on this workspace.
     """
     with workspace.lock(command):
+        remove_unfinished(workspace.state, keep=workspace.paths.fetched)
         session, meter = Session(workspace, reporter, command, subject, whole_process=whole_process), Meter()
+        outcome = FAILED
         try:
             with meter:
                 session.meter = meter
                 yield session
+            outcome = DONE
         finally:
-            session.book(PROCESS, subject, session.update_id, session.used_so_far())
+            session.book(PROCESS, subject, session.update_id, session.used_so_far(), outcome=outcome)
 
 
 def reading(workspace: Workspace, command: str, reporter: Reporter | None = None) -> Session:

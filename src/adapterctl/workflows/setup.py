@@ -13,7 +13,7 @@ from adapterctl.workflows import releases
 from adapterctl.workflows.candidates import Candidate, make_candidate, pin, release_run
 from adapterctl.workflows.releases import Pin
 from adapterctl.workflows.scoring import Scorer
-from adapterctl.workflows.session import Session
+from adapterctl.workflows.session import Session, options_of
 from adapterctl.workflows.steps import TrainedAdapter, language_job, register_adapter, train_adapter
 from adapterctl.workspace.data import LanguageData, load_data
 
@@ -46,7 +46,10 @@ def setup(session: Session) -> SetupOutcome:
     data = load_data(session.workspace, session.workspace.languages)
     keys = {lang: training_key(language_job(session, lang, rows.train)) for lang, rows in data.items()}
     champion = releases.current(session.registry, session.project)
-    if champion is not None and {lang: p.training_key for lang, p in champion.adapters.items()} != keys:
+    made_so = champion is not None and champion.recipe == options_of(session.workspace.config.merge)
+    if champion is not None and not (
+        made_so and {lang: p.training_key for lang, p in champion.adapters.items()} == keys
+    ):
         raise UsageError(
             f"project '{session.project}' has a champion already (version {champion.version})",
             hint="retrain one language with: adapterctl update --lang LANG; or choose another project name",

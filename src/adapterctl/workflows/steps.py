@@ -201,11 +201,16 @@ def merge_adapters(
 
 
 def _kept_report(folder: Path) -> MergeReport | None:
+    """Return the report of a merge that was done before; one whose tensors are damaged counts as not done."""
+    from adapterctl.errors import AdapterError
+    from adapterctl.lora.adapter import Adapter
     from adapterctl.merging.report import read_report
 
     try:
-        return read_report(folder)
-    except (OSError, ValueError, KeyError, TypeError):
+        report = read_report(folder)
+        Adapter.open(folder).tensor_names  # noqa: B018 (opens the file)
+        return report
+    except (OSError, ValueError, KeyError, TypeError, AdapterError):
         return None
 
 
@@ -246,29 +251,34 @@ def find_scale(
             return card.average
 
         choice = choose_scale(value_at, first, most=MOST_SCALES, least_gain=least_gain)
+        record.stage.advance(MOST_SCALES, MOST_SCALES, f"λ {choice.scale:g}")
         record.reused = all(tried)
     return choice
 
 
-def pinned_folder(session: Session, lang: str, training: str, content_hash: str, version: int) -> Path:
-    """Return the folder of a pinned adapter: the local one where its content is right, else fetched and checked."""
-    from adapterctl.errors import AdapterError, RegistryError
+def holds(folder: Path, content_hash: str) -> bool:
+    """Tell whether a folder holds the adapter of a content hash, whole."""
+    from adapterctl.errors import AdapterError
     from adapterctl.lora.adapter import Adapter
 
-    def holds(folder: Path) -> bool:
-        try:
-            return Adapter.open(folder, lang).content_hash == content_hash
-        except AdapterError:
-            return False
+    try:
+        return Adapter.open(folder).content_hash == content_hash
+    except AdapterError:
+        return False
+
+
+def pinned_folder(session: Session, lang: str, training: str, content_hash: str, version: int) -> Path:
+    """Return the folder of a pinned adapter: the local one where its content is right, else fetched and checked."""
+    from adapterctl.errors import RegistryError
 
     local = session.workspace.paths.adapter(training)
-    if holds(local):
+    if holds(local, content_hash):
         return local
     fetched = session.workspace.paths.pinned(content_hash)
-    if not holds(fetched):
+    if not holds(fetched, content_hash):
         found = session.registry.version(adapter_name(session.project, lang), version)
         session.registry.download(found, fetched)
-        if not holds(fetched):
+        if not holds(fetched, content_hash):
             raise RegistryError(
                 f"{found.name} v{version} does not hold the adapter that the champion was merged from",
                 hint=f"train it again with: adapterctl update --lang {lang}",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapterctl.errors import UsageError
+from adapterctl.errors import DataError, UsageError
 from adapterctl.evaluation.scorecard import Scorecard
 from adapterctl.examples import Example
 from adapterctl.fingerprint import fingerprint
@@ -24,7 +24,7 @@ from adapterctl.workflows.candidates import (
     score_subject,
     subject_of,
 )
-from adapterctl.workflows.journal import Pending, read_pending, under_way
+from adapterctl.workflows.journal import Pending, forget, read_pending, under_way
 from adapterctl.workflows.releases import Pin, Release
 from adapterctl.workflows.scoring import Scorer
 from adapterctl.workflows.session import Session, options_of
@@ -33,7 +33,7 @@ from adapterctl.workspace import editing
 from adapterctl.workspace.data import LanguageData, load_data
 from adapterctl.workspace.workspace import Workspace
 
-SETUP_FIRST = "train and release every language first with: adapterctl setup; what it costs says: adapterctl plan"
+SETUP_FIRST = "train and release every language first with: adapterctl setup"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,12 @@ class Intention:
 
 
 def intend(session: Session, lang: str, examples: tuple[Example, ...], champion: Release) -> Intention:
-    """Return what an update of ``lang`` from ``champion`` means, without doing any of it."""
+    """Return what an update of ``lang`` from ``champion`` means, without doing any of it.
+
+    Raises:
+        UsageError: The champion belongs to another base model.
+    """
+    _same_base(session, champion)
     settings, config = session.workspace.adapters[lang], session.workspace.config
     known = champion.adapters.get(lang)
     start: Path | None = None
@@ -102,6 +107,16 @@ def intend(session: Session, lang: str, examples: tuple[Example, ...], champion:
         others=others,
         changed=known is None or known.inputs_key != inputs_key or champion.recipe != recipe or not served,
     )
+
+
+def _same_base(session: Session, champion: Release) -> None:
+    """Refuse to merge adapters of two base models."""
+    if champion.base_identity != session.base.identity:
+        raise UsageError(
+            f"champion version {champion.version} was made for another base model than base_model.path "
+            f"'{session.base.name}' names now",
+            hint="put base_model in adapterctl.yaml back; or set another project name and run: adapterctl setup",
+        )
 
 
 def release_id(session: Session, champion: Release, pins: Mapping[str, Pin], what: Mapping[str, str]) -> str:
@@ -146,15 +161,19 @@ def update(session: Session, lang: str, *, if_changed: bool = False) -> UpdateOu
         UsageError: There is no champion yet.
         DataError: Rows that cannot be used.
     """
-    champion = releases.require_champion(session.registry, session.project, SETUP_FIRST)
+    champion = releases.current(session.registry, session.project)
+    if champion is None:
+        raise UsageError(f"project '{session.project}' has no champion yet", hint=_setup_first(session))
     served = [other for other in session.workspace.languages if other == lang or other in champion.adapters]
     data = load_data(session.workspace, served)
     intention = _intention(session, lang, data[lang].train)
-    session.update_id = intention.update_id
     if not intention.changed:
+        forget(session.workspace, "update", lang)
         checked = None if if_changed else _check(session, data, intention.champion)
         return UpdateOutcome(lang, changed=False, before=intention.champion, checked=checked)
 
+    # Only now: what finds nothing to do is no update on the books.
+    session.update_id = intention.update_id
     with (
         _noted(session, intention.champion, lang) as run_name,
         release_run(session, run_name, f"update {lang}", {"lang": lang}) as run,
@@ -177,6 +196,24 @@ def update(session: Session, lang: str, *, if_changed: bool = False) -> UpdateOu
         )
         log_comparison(session, run)
     return UpdateOutcome(lang, True, intention.champion, trained, candidate)
+
+
+def _setup_first(session: Session) -> str:
+    """Return that a set-up is needed, and what it would take."""
+    from adapterctl.accounting.comparison import format_money, format_seconds
+    from adapterctl.workflows.plan import plan_setup
+
+    try:
+        plan = plan_setup(session)
+    except DataError:
+        # What a set-up costs is unknown as long as its rows cannot be read; doctor names them.
+        return SETUP_FIRST
+    side = plan.comparison.update
+    seconds, money = side.seconds, side.money
+    return (
+        f"{SETUP_FIRST}; it takes {seconds.text(format_seconds(seconds.value))} and costs "
+        f"{money.text(format_money(money.value, side.currency))}, {plan.basis}"
+    )
 
 
 def _check(session: Session, data: dict[str, LanguageData], champion: Release) -> Scorecard:
@@ -207,6 +244,25 @@ def interrupted_language(workspace: Workspace) -> str:
     return pending.lang
 
 
+def _removal_id(session: Session, champion: Release, lang: str) -> str:
+    pins = {other: champion.adapters[other] for other in session.workspace.languages if other in champion.adapters}
+    pins.pop(lang, None)
+    return release_id(session, champion, pins, {"removed": lang})
+
+
+def _champion_to_remove_from(session: Session, lang: str) -> Release:
+    """Return the champion; an interrupted removal goes on from the one it began with."""
+    registry, project = session.registry, session.project
+    champion = releases.require_champion(registry, project, SETUP_FIRST)
+    pending = read_pending(session.workspace)
+    if pending and (pending.command, pending.lang) == ("remove", lang):
+        began = releases.read_release(registry, registry.version(merged_name(project), pending.champion))
+        if _removal_id(session, began, lang) == pending.update_id:
+            champion = began
+    _same_base(session, champion)
+    return champion
+
+
 def remove_language(session: Session, lang: str) -> UpdateOutcome:
     """Take a language out of the workspace and out of the merge; its rows and versions stay where they are.
 
@@ -215,20 +271,25 @@ def remove_language(session: Session, lang: str) -> UpdateOutcome:
     Raises:
         UsageError: The workspace does not have the language, or it is the last one.
     """
-    champion = releases.require_champion(session.registry, session.project, SETUP_FIRST)
-    remaining = [other for other in session.workspace.languages if other != lang and other in champion.adapters]
+    workspace, champion = session.workspace, _champion_to_remove_from(session, lang)
+    if lang not in workspace.languages and lang not in champion.adapters:
+        known = ", ".join(workspace.languages) or "none"
+        raise UsageError(f"language '{lang}' is not in this workspace", hint=f"its languages are {known}")
+    remaining = [other for other in workspace.languages if other != lang and other in champion.adapters]
     if not remaining:
         raise UsageError(
             f"'{lang}' is the only language; a merge needs at least one other",
             hint="add another language first with: adapterctl add --lang LANG",
         )
-    data = load_data(session.workspace, remaining)
-    editing.remove_language(session.workspace.root, lang)
-    session.workspace = Workspace.open(session.workspace.root)
+    data = load_data(workspace, remaining)
+    # An interrupted removal, or one that the gate refused, has done this already.
+    if lang in workspace.languages:
+        editing.remove_language(workspace.root, lang)
+        session.workspace = Workspace.open(workspace.root)
     if lang not in champion.adapters:
         return UpdateOutcome(lang, changed=False, before=champion)
     pins = {other: champion.adapters[other] for other in remaining}
-    session.update_id = release_id(session, champion, pins, {"removed": lang})
+    session.update_id = _removal_id(session, champion, lang)
     with (
         _noted(session, champion, lang) as run_name,
         release_run(session, run_name, f"remove {lang}", {"lang": lang}) as run,

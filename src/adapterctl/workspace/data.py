@@ -48,6 +48,8 @@ def _read(workspace: Workspace, lang: str) -> tuple[LanguageData, list[Problem]]
         rows, found = read_rows(files, lang=lang, tasks=suite.all_tasks, root=workspace.root)
         splits.append(rows)
         problems += found
+        if name == "training" and not files:
+            problems.append(Problem(f"{lang} {name}", "no file has its rows", f"see data in adapters/{lang}.yaml"))
         if files and not rows and not found:
             problems.append(Problem(f"{lang} {name}", "the files hold no rows", "put one JSON object a line there"))
     train, dev, test = splits

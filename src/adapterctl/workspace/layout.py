@@ -33,7 +33,12 @@ class StatePaths:
 
     def pinned(self, content_hash: str) -> Path:
         """Folder of an adapter that was fetched from the registry."""
-        return self.root / "pinned" / content_hash
+        return self.fetched / content_hash
+
+    @property
+    def fetched(self) -> Path:
+        """Folder of everything that was fetched from the registry, also by commands that hold no lock."""
+        return self.root / "pinned"
 
     def cell(self, key: str) -> Path:
         """File of the scores of one model in one language and task."""

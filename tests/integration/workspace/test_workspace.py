@@ -14,7 +14,8 @@ def test_adapters_inherit_what_they_do_not_say(root):
     assert (en.lora.r, en.lora.alpha, en.training.epochs, en.training.warmup_steps) == (8, 16, 4, None)
     assert (ja.lora.r, ja.lora.alpha, ja.training.epochs, ja.training.warmup_steps) == (4, 16, 9, 5)
     assert ja.training.learning_rate == en.training.learning_rate == 0.002
-    assert ja.update_training == ja.training
+    assert (ja.update_training.epochs, ja.update_training.learning_rate) == (2, 0.001)
+    assert ja.update_training.warmup_steps == 5
 
 
 def test_warm_up_given_one_way_replaces_the_other_way_inherited(root, edit):
@@ -26,7 +27,7 @@ def test_warm_up_given_one_way_replaces_the_other_way_inherited(root, edit):
 
 
 def test_updates_may_train_differently(root, edit):
-    edit("adapterctl.yaml", "start: fresh", "start: continue\n  training: {epochs: 1}")
+    edit("adapterctl.yaml", "    epochs: 2", "    epochs: 1")
     (root / "adapters/ja.yaml").write_text("training: {seed: 3}\n")
     workspace = Workspace.open(root)
     ja = workspace.adapters["ja"]

@@ -200,9 +200,12 @@ def remove(ctx: click.Context, lang: str) -> None:
       adapterctl remove --lang ko
       adapterctl remove --lang ko --json
     """
+    from adapterctl.languages import require_tag
     from adapterctl.workflows.update import remove_language
 
-    tag = open_workspace(ctx).require_language(lang)
-    with open_session(ctx, "remove", tag) as session:
+    # A language without rows can be removed, and one that an interrupted removal has taken out of the file already.
+    languages = open_workspace(ctx, data=False).languages
+    tag = lang if lang in languages else require_tag(lang)
+    with open_session(ctx, "remove", tag, data=False) as session:
         outcome = remove_language(session, tag)
     _emit_update(ctx, outcome)

@@ -60,6 +60,8 @@ def status(ctx: click.Context) -> None:
             for one in found.languages
         ]
         show.table(console, ["", "rows and settings", "adapter", "own adapter", "champion"], rows, words=3)
+        if found.artifacts is not None:
+            say(console, f"Figures and tables of the champion: {found.artifacts}")
         for one in found.languages:
             if one.state == "changed" or (one.state == "not served" and found.champion is not None):
                 say(console, f"Next: adapterctl update --lang {one.lang}")

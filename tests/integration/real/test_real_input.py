@@ -1,0 +1,142 @@
+"""The whole sentence on real rows: set-up, new Japanese rows, update, and the champion served without adapterctl."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.real.conftest import RealWorkspace, make_workspace
+
+pytestmark = pytest.mark.slow
+
+PLAIN = Path(__file__).with_name("plain.py")
+SETUP_EPOCHS, UPDATE_EPOCHS = 2, 8
+ASKED = 12
+
+
+@dataclass(frozen=True)
+class Life:
+    """What the commands said.
+
+    Attributes:
+        workspace: Where they ran.
+        arrived: How many rows were new.
+        setup, update: What these commands said.
+    """
+
+    workspace: RealWorkspace
+    arrived: int
+    setup: dict[str, Any]
+    update: dict[str, Any]
+
+
+def deliver_in_trl_forms(workspace: RealWorkspace) -> int:
+    """Put the rows that arrive beside the others, as people who train with TRL have them; return their number."""
+    rows = workspace.rows("incoming/ja/adapters/data/ja/*.jsonl")
+    for number, row in enumerate(rows):
+        asked = f"{row['input']}\n{'Topic' if row['task'] == 'topic' else 'Sentiment'}:"
+        user, answer = {"role": "user", "content": asked}, {"role": "assistant", "content": row["reference"]}
+        form = (
+            {"prompt": asked, "completion": row["reference"]},
+            {"prompt": [user], "completion": [answer]},
+            {"messages": [user, answer]},
+        )[number % 3]
+        kind = ("text", "conversational", "messages")[number % 3]
+        with (workspace.root / f"adapters/data/ja/{kind}.train.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**form, "task": row["task"]}, ensure_ascii=False) + "\n")
+    return len(rows)
+
+
+@pytest.fixture(scope="module")
+def life(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Life:
+    root = tmp_path_factory.mktemp("real") / "workspace"
+    options = ("--rows", "180", "--test-rows", "80", "--epochs", str(SETUP_EPOCHS))
+    workspace = make_workspace(root, shared, "--lang", "ja", "--lang", "zh", *options)
+    setup = workspace.run("setup")
+    arrived = deliver_in_trl_forms(workspace)
+    with (root / "adapterctl.yaml").open("a") as config:
+        config.write(f"update:\n  training:\n    epochs: {UPDATE_EPOCHS}\n")
+    # 3: the gate may say no, and the candidate is registered all the same.
+    return Life(workspace, arrived, setup, workspace.run("update", "--lang", "ja", codes=(0, 3)))
+
+
+def values(card: dict[str, Any]) -> dict[tuple[str, str], float]:
+    return {(cell["lang"], cell["task"]): cell["value"] for cell in card["cells"]}
+
+
+def test_a_champion_comes_of_the_set_up(life: Life) -> None:
+    assert life.setup["candidate"]["promoted"] is True
+    assert set(values(life.setup["candidate"]["scores"])) == {
+        (lang, task) for lang in ("ja", "zh") for task in ("topic", "sentiment")
+    }
+
+
+def test_the_update_trains_japanese_alone_on_the_new_rows_too(life: Life) -> None:
+    rows = len(life.workspace.rows("adapters/data/ja/*.jsonl"))
+    assert life.arrived == 2 * 54
+    assert rows == 2 * 180
+    assert life.update["trained"]["steps"] == rows * UPDATE_EPOCHS // 8
+    assert life.update["candidate"]["version"] == 2
+    history = life.workspace.run("history")["releases"]
+    pins = {
+        release["version"]: {lang: pinned["version"] for lang, pinned in release["adapters"].items()}
+        for release in history
+    }
+    assert pins == {2: {"ja": 2, "zh": 1}, 1: {"ja": 1, "zh": 1}}
+    served = {alias: release["version"] for release in history for alias in release["aliases"]}
+    promoted = life.update["candidate"]["promoted"]
+    assert served == ({"champion": 2, "previous": 1} if promoted else {"champion": 1, "candidate": 2})
+
+
+def test_japanese_has_learnt_both_tasks(life: Life, shared: Path) -> None:
+    """Chance: macro-F1 0.06 for one topic always, 0.33 for one sentiment always; the base is near that."""
+    workspace = life.workspace
+    base = values(workspace.run("evaluate", "--model", "base", "--lang", "ja")["scores"])
+    adapter = trained_folder(workspace)
+    own = values(workspace.run("evaluate", "--model", str(adapter), "--lang", "ja")["scores"])
+    assert base["ja", "topic"] < 0.13
+    assert own["ja", "topic"] > base["ja", "topic"] + 0.08
+    assert own["ja", "sentiment"] > base["ja", "sentiment"] + 0.15
+
+
+def trained_folder(workspace: RealWorkspace) -> Path:
+    """Return the folder of the update's own Japanese adapter: the one of the most steps."""
+    results = {
+        file.parent: json.loads(file.read_text())
+        for file in workspace.root.glob(".adapterctl/adapters/*/training.json")
+    }
+    return max((folder for folder in results if results[folder]["lang"] == "ja"), key=lambda f: results[f]["steps"])
+
+
+def test_the_champion_is_served_without_adapterctl(life: Life, shared: Path, tmp_path: Path) -> None:
+    workspace = life.workspace
+    test = {row["id"]: row for row in workspace.rows("evaluation/data/ja/topic.test.jsonl")}
+    version = 2 if life.update["candidate"]["promoted"] else 1
+    run_id = next(r["run_id"] for r in workspace.run("history")["releases"] if r["version"] == version)
+    card_file = next(workspace.root.glob(f"registry/artifacts/*/{run_id}/artifacts/scorecard.json"))
+    cells = json.loads(card_file.read_text(encoding="utf-8"))["cells"]
+    scored = next(cell for cell in cells if (cell["lang"], cell["task"]) == ("ja", "topic"))["scores"][:ASKED]
+    labels = sorted({row["reference"] for row in test.values()} | {score["prediction"] for score in scored})
+    labels = ["entertainment", "geography", "health", "politics", "science/technology", "sports", "travel"]
+    asked = {"labels": labels, "prompts": [f"{test[score['id']]['input']}\nTopic:" for score in scored]}
+    (tmp_path / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+    uri = f"sqlite:///{workspace.root}/registry/mlflow.db"
+    done = subprocess.run(
+        [sys.executable, "-I", str(PLAIN), uri, "real-merged", str(shared / "base-real"),
+         str(tmp_path / "asked.json"), str(tmp_path / "told.json")],
+        capture_output=True, text=True, check=False, env=workspace.environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
+    assert told["foreign"] == []
+    assert len(told["answers"]) == ASKED
+    for answer, score in zip(told["answers"], scored, strict=True):
+        found = [answer["log_likelihoods"][label] for label in labels]
+        assert found == pytest.approx(score["details"]["log_likelihoods"], abs=2e-3)
+    # The set-up's two epochs already teach that the answer is one of the labels.
+    assert sum(answer["text"] in labels for answer in told["answers"]) >= ASKED // 2

@@ -1,0 +1,104 @@
+"""Not a test: starts the program ``adapterctl`` as often as it is told to, each time in a process of its own.
+
+Reads one JSON object a line: an order to start, or a process to wait for. Answers with one line each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from adapterctl.cli.libraries import tame
+
+# What every program would import by itself is imported once, as quietly as the program would.
+tame(debug=False)
+import mlflow.store.model_registry.sqlalchemy_store  # noqa: E402
+import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401
+import peft  # noqa: E402, F401
+import torch  # noqa: E402
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, Trainer  # noqa: E402, F401
+
+import adapterctl.cli.commands.maintain  # noqa: E402
+import adapterctl.evaluation.metrics  # noqa: E402
+import adapterctl.merging.engine  # noqa: E402
+import adapterctl.registry.client  # noqa: E402
+import adapterctl.training.loop  # noqa: E402
+import adapterctl.workflows.update  # noqa: E402, F401
+from adapterctl.cli.main import main  # noqa: E402
+
+
+def stop(trap: dict[str, Any]) -> None:
+    if trap["do"] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    mark = Path(trap["mark"])
+    mark.touch()
+    while mark.exists():
+        time.sleep(0.02)
+
+
+def set_trap(trap: dict[str, Any]) -> None:
+    module, _, path = trap["at"].partition(":")
+    *owners, name = path.split(".")
+    owner: Any = import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    original, calls = getattr(owner, name), 0
+
+    def trapped(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        here = calls == trap.get("call", 1)
+        if here and trap["when"] == "before":
+            stop(trap)
+        result = original(*arguments, **named)
+        if here and trap["when"] == "after":
+            stop(trap)
+        return result
+
+    setattr(owner, name, trapped)
+
+
+def be_the_program(order: dict[str, Any]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(order["cwd"])
+    os.environ.update(order["env"])
+    folder = Path(order["folder"])
+    for descriptor, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    torch.set_num_threads(1)
+    if order["trap"]:
+        set_trap(order["trap"])
+    sys.argv = ["adapterctl", *order["args"]]
+    code: Any = 98
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0)
+
+
+def serve() -> None:
+    for line in iter(sys.stdin.readline, ""):
+        asked = json.loads(line)
+        if "wait" in asked:
+            answer = {"code": os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1])}
+        else:
+            answer = {"pid": os.fork()}
+            if answer["pid"] == 0:
+                be_the_program(asked)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()
