@@ -118,6 +118,26 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
+def markdown(models: Mapping[str, dict[str, dict[str, dict[str, float]]]]) -> str:
+    """Return the table of docs/pocket-model.md: means over languages, then every language and task."""
+    lines = ["| model | mean | kept |", "|---|---:|---:|"]
+    for name, row in models.items():
+        mean, kept = row["mean"], row["kept"]
+        lines.append(f"| {name} | {mean['mean']:.3f} ± {mean['sd']:.3f} | {kept['mean']:.0%} ± {kept['sd']:.0%} |")
+    for task in rows.TASKS:
+        lines += [
+            "",
+            f"{task.capitalize()}:",
+            "",
+            "| model | " + " | ".join(LANGS) + " |",
+            "|---|" + "---:|" * len(LANGS),
+        ]
+        for name, row in models.items():
+            cells = [row["cells"][f"{lang}.{task}"] for lang in LANGS]
+            lines.append(f"| {name} | " + " | ".join(f"{cell['mean']:.2f} ± {cell['sd']:.2f}" for cell in cells) + " |")
+    return "\n".join(lines)
+
+
 def _commit() -> str:
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip()
@@ -148,9 +168,7 @@ def main() -> None:
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    for name, row in result["models"].items():  # type: ignore[attr-defined]
-        value = f"{row['mean']['mean']:.3f} ± {row['mean']['sd']:.3f}"
-        print(f"{name:12s} {value}   kept {row['kept']['mean']:.0%} ± {row['kept']['sd']:.0%}")
+    print(markdown(result["models"]))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def loss_curves(runs: Mapping[str, Sequence[Step]], title: str = "Training loss"
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     shown = {name: steps for name, steps in runs.items() if steps}
     if not shown:
@@ -52,8 +52,10 @@ def loss_curves(runs: Mapping[str, Sequence[Step]], title: str = "Training loss"
         axes.plot(tokens, losses, linewidth=0.6, alpha=0.3, color=line.get_color())
     if min(curves) > 0 and max(curves) / min(curves) > 10:
         axes.set_yscale("log")
-        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            set_formatter(StrMethodFormatter("{x:g}"))
+        # Labels at 1, 2 and 5 of every power of ten: more of them run into one another.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     axes.set_title(title)

@@ -59,9 +59,11 @@ def train(job: TrainingJob, out: Path, checkpoints: Path, observer: TrainingObse
     """
     started = time.monotonic()
     key = training_key(job)
-    if (stored := stored_result(out, key)) is not None:
-        return stored
     root = checkpoints / key[:12]
+    if (stored := stored_result(out, key)) is not None:
+        # A process killed at the very end leaves them behind.
+        saved.remove(root)
+        return stored
     with disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
     result = _train(job, key, out, root, observer or Silent(), started)

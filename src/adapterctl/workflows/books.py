@@ -115,14 +115,7 @@ def log_comparison(session: Session, run: RunHandle) -> None:
     from adapterctl.accounting.figures import draw_comparison
 
     # The command has not ended: what it used up to now stands for the whole.
-    so_far = Entry.now(
-        command=session.command,
-        subject=session.subject,
-        step=PROCESS,
-        key="",
-        usage=session.used_so_far(),
-        update_id=session.update_id,
-    )
+    so_far = session.entry(PROCESS, session.subject, "", session.used_so_far())
     try:
         comparison, _ = compare_update(session, session.update_id, [so_far])
     except UsageError:

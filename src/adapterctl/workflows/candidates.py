@@ -118,7 +118,7 @@ def make_candidate(
     content_hash = Adapter.open(folder).content_hash
 
     card = score_subject(session, scorer, Subject("candidate", content_hash, folder), langs, "test")
-    own_scores, base_scores = _references(session, scorer, pins, champion)
+    own_scores, base_scores = _references(session, scorer, pins)
     verdict, before = _compare(session, scorer, card, champion, langs)
     arrived = new_rows(session, card, before, champion) if champion and before else ()
 
@@ -146,9 +146,7 @@ def make_candidate(
     return Candidate(release, verdict, promoted, card, run.run_id, arrived)
 
 
-def _references(
-    session: Session, scorer: Scorer, pins: Mapping[str, Pin], champion: Release | None
-) -> tuple[dict[str, float], dict[str, float]]:
+def _references(session: Session, scorer: Scorer, pins: Mapping[str, Pin]) -> tuple[dict[str, float], dict[str, float]]:
     """Return what each language's own adapter, and the base model, score on the test split.
 
     They say how much of what an adapter learnt survives the merge. Cells that are known are not scored again, so an

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from adapterctl.errors import AdapterctlError, RegistryError, UsageError
-from adapterctl.registry.names import CANDIDATE, CHAMPION, PREVIOUS, merged_name
+from adapterctl.registry.names import CANDIDATE, CHAMPION, PREVIOUS, adapter_name, merged_name
 from adapterctl.settings import Settings
 
 if TYPE_CHECKING:
@@ -133,8 +133,15 @@ def promote(registry: Registry, project: str, release: Release) -> None:
     if before is not None and before != release.version:
         registry.set_alias(name, PREVIOUS, before)
     registry.set_alias(name, CHAMPION, release.version)
+    _mark_adapters(registry, project, release)
     if aliases.get(CANDIDATE) == release.version:
         registry.drop_alias(name, CANDIDATE)
+
+
+def _mark_adapters(registry: Registry, project: str, champion: Release) -> None:
+    """Let ``champion`` of every language's adapter point at the version that the release pins."""
+    for lang, pinned in champion.adapters.items():
+        registry.set_alias(adapter_name(project, lang), CHAMPION, pinned.version)
 
 
 def rollback(registry: Registry, project: str) -> tuple[Release, Release]:
@@ -160,8 +167,10 @@ def rollback(registry: Registry, project: str) -> tuple[Release, Release]:
         registry.set_alias(name, CHAMPION, aliases[RETURNING])
     registry.drop_alias(name, RETURNING)
     champion, previous = current(registry, project), current(registry, project, PREVIOUS)
+    # Both were there when the exchange began, and nobody else writes while the workspace is locked.
     assert champion is not None
     assert previous is not None
+    _mark_adapters(registry, project, champion)
     return champion, previous
 
 

@@ -97,7 +97,13 @@ class Session:
         self, step: str, subject: str, key: str, usage: Usage, *, reused: bool = False, outcome: str = DONE
     ) -> None:
         """Write one measured entry into the ledger."""
-        entry = Entry.now(
+        self.ledger.append(self.entry(step, subject, key, usage, reused=reused, outcome=outcome))
+
+    def entry(
+        self, step: str, subject: str, key: str, usage: Usage, *, reused: bool = False, outcome: str = DONE
+    ) -> Entry:
+        """Return an entry of this command and this moment, without writing it."""
+        return Entry.now(
             command=self.command,
             subject=subject,
             step=step,
@@ -108,7 +114,6 @@ class Session:
             machine=socket.gethostname(),
             outcome=outcome,
         )
-        self.ledger.append(entry)
 
     def used_so_far(self) -> Usage:
         """Return what the command used up to now."""

@@ -134,7 +134,8 @@ def _log_training(run: RunHandle, job: TrainingJob, key: str, result: TrainingRe
     run.log_params({f"lora.{name}": value for name, value in lora.items()})
     run.log_params({f"training.{name}": value for name, value in training.items()})
     run.log_params({"rows": len(job.examples), "base_model": job.base.name, "training_key": short(key)})
-    run.log_metrics({"final_loss": result.final_loss, "train_seconds": result.seconds, "train_tokens": result.tokens})
+    # The final loss comes with the registered adapter.
+    run.log_metrics({"train_seconds": result.seconds, "train_tokens": result.tokens})
     run.log_figure("loss.png", curve)
     run.log_input_dataset(
         f"{job.lang} rows",

@@ -18,10 +18,10 @@ except ImportError:
 else:
     raise SystemExit("adapterctl can be imported")
 
-import mlflow
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import mlflow  # noqa: E402
+import torch  # noqa: E402
+from peft import PeftModel  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 uri, name, base, asked_file, out = sys.argv[1:]
 asked = json.loads(Path(asked_file).read_text(encoding="utf-8"))

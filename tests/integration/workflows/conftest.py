@@ -1,0 +1,59 @@
+"""One small workspace that has been set up, to be copied by every test that does something to it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.program import Programs, programs
+from tests.support.small_workspace import bring_new_rows, make_small_workspace
+
+Copy = Callable[[Path], Path]
+
+
+@pytest.fixture(scope="session")
+def program() -> Iterator[Programs]:
+    """Run the program in processes of its own."""
+    with programs() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small workspace in which nothing has been done; do not change it."""
+    return make_small_workspace(tmp_path_factory.mktemp("fresh") / "workspace")
+
+
+@pytest.fixture(scope="session")
+def served(fresh: Path, program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a first champion; do not change it."""
+    root = Path(shutil.copytree(fresh, tmp_path_factory.mktemp("served") / "workspace"))
+    done = program(root, "setup")
+    assert done.exit_code == 0, done.err
+    return root
+
+
+@pytest.fixture(scope="session")
+def arrived(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a champion and new Japanese rows; do not change it."""
+    root = Path(shutil.copytree(served, tmp_path_factory.mktemp("arrived") / "workspace"))
+    bring_new_rows(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def updated(arrived: Path, program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace after an update that nothing interrupted; do not change it."""
+    root = Path(shutil.copytree(arrived, tmp_path_factory.mktemp("updated") / "workspace"))
+    done = program(root, "update", "--lang", "ja", "--json")
+    assert done.exit_code == 0, done.err
+    (root / "said.json").write_text(done.out, encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    """Copy a workspace, to do anything with it."""
+    return lambda root: Path(shutil.copytree(root, tmp_path / "workspace"))
