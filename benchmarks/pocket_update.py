@@ -2,9 +2,9 @@
 
     python benchmarks/pocket_update.py --seeds 3 --out benchmarks/results/pocket-update.json
 
-Every seed is a workspace of its own with other training rows; the commands are the command line's, each a process of its
-own, so that interpreter start and imports count. Run it on a machine that does nothing else: the result is a ratio of
-times measured in one run.
+Every seed is a workspace of its own with other training rows. The commands are the command line's, each a process of
+its own, so that interpreter start and imports count. Run it on a machine that does nothing else: the result is a ratio
+of times measured in one run.
 """
 
 from __future__ import annotations

@@ -18,13 +18,18 @@ from adapterctl.cli.libraries import tame
 
 # What every program would import by itself is imported once, as quietly as the program would.
 tame(debug=False)
+import matplotlib.backends.backend_agg  # noqa: E402
+import matplotlib.pyplot  # noqa: E402
 import mlflow.store.model_registry.sqlalchemy_store  # noqa: E402
 import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401
 import peft  # noqa: E402, F401
+import sklearn.metrics  # noqa: E402, F401
 import torch  # noqa: E402
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, Trainer  # noqa: E402, F401
 
+import adapterctl.accounting.figures  # noqa: E402
 import adapterctl.cli.commands.maintain  # noqa: E402
+import adapterctl.evaluation.figures  # noqa: E402
 import adapterctl.evaluation.metrics  # noqa: E402
 import adapterctl.merging.engine  # noqa: E402
 import adapterctl.registry.client  # noqa: E402

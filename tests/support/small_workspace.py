@@ -38,7 +38,9 @@ def make_small_workspace(root: Path, languages: Iterable[str] = LANGUAGES) -> Pa
     for path in root.glob("**/summarization.*"):
         write_rows(path, read_lines(path)[:3])
     change(root, "adapterctl.yaml", "    epochs: 4", "    epochs: 2")
-    change(root, "adapterctl.yaml", "    epochs: 2\n    learning_rate: 1.0e-3", "    epochs: 1\n    learning_rate: 1.0e-3")
+    change(
+        root, "adapterctl.yaml", "    epochs: 2\n    learning_rate: 1.0e-3", "    epochs: 1\n    learning_rate: 1.0e-3"
+    )
     change(root, "evaluation/suite.yaml", "max_new_tokens: 24", "max_new_tokens: 8")
     # A handful of rows shows nothing: only what is plainly worse may fail.
     change(root, "adapterctl.yaml", "  margin: 0.1", "  margin: 0.9\n  resamples: 500")

@@ -11,7 +11,8 @@ from adapterctl.training.job import TrainingJob, training_key
 from adapterctl.workflows.candidates import release_run, score_subject
 from adapterctl.workflows.scoring import Scorer, Subject
 from adapterctl.workflows.session import Session
-from adapterctl.workflows.steps import COMBINED, TrainedAdapter, job_for, register_adapter, train_adapter
+from adapterctl.workflows.steps import job_for, register_adapter, train_adapter
+from adapterctl.workflows.trained import COMBINED, TrainedAdapter
 from adapterctl.workspace.data import LanguageData, load_data
 
 

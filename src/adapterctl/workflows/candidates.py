@@ -17,7 +17,8 @@ from adapterctl.workflows.newrows import NewRows, new_rows
 from adapterctl.workflows.releases import RELEASE_RUN_TAG, Pin, Release
 from adapterctl.workflows.scoring import BASE, Scorer, Subject
 from adapterctl.workflows.session import Session, options_of
-from adapterctl.workflows.steps import TrainedAdapter, as_dict, find_scale, holds, merge_adapters, pinned_folder
+from adapterctl.workflows.steps import as_dict, find_scale, holds, merge_adapters, pinned_folder
+from adapterctl.workflows.trained import TrainedAdapter
 
 if TYPE_CHECKING:
     from adapterctl.evaluation.gate import Verdict

@@ -10,7 +10,7 @@ from adapterctl.fingerprint import short
 if TYPE_CHECKING:
     from adapterctl.evaluation.gate import Verdict
     from adapterctl.workflows.releases import Release
-    from adapterctl.workflows.steps import TrainedAdapter
+    from adapterctl.workflows.trained import TrainedAdapter
 
 
 def adapter_description(trained: TrainedAdapter, base: str) -> str:

@@ -12,7 +12,8 @@ from adapterctl.workflows import releases
 from adapterctl.workflows.candidates import folder_of, score_subject, subject_of
 from adapterctl.workflows.scoring import BASE, Scorer, Subject
 from adapterctl.workflows.session import Session
-from adapterctl.workflows.steps import COMBINED, holds
+from adapterctl.workflows.steps import holds
+from adapterctl.workflows.trained import COMBINED
 from adapterctl.workspace.data import load_data
 
 KINDS = "champion, candidate, previous, base, combined, a language, or the folder of an adapter"

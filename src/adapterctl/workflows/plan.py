@@ -21,11 +21,11 @@ from adapterctl.workflows import releases
 from adapterctl.workflows.baseline import combined_job
 from adapterctl.workflows.books import BASELINE, RETRAIN_ALL, SETUP, UPDATE, trainings
 from adapterctl.workflows.candidates import subject_of
+from adapterctl.workflows.intention import Intention, intend
 from adapterctl.workflows.releases import Release
 from adapterctl.workflows.scoring import Scorer
 from adapterctl.workflows.session import Session
 from adapterctl.workflows.steps import language_job
-from adapterctl.workflows.update import Intention, intend
 from adapterctl.workspace.data import LanguageData, load_data
 
 _ALIKE = ("choose scale", "merge", "evaluate", "register", "alias")

@@ -14,7 +14,8 @@ from adapterctl.workflows.candidates import Candidate, make_candidate, pin, rele
 from adapterctl.workflows.releases import Pin
 from adapterctl.workflows.scoring import Scorer
 from adapterctl.workflows.session import Session, options_of
-from adapterctl.workflows.steps import TrainedAdapter, language_job, register_adapter, train_adapter
+from adapterctl.workflows.steps import language_job, register_adapter, train_adapter
+from adapterctl.workflows.trained import TrainedAdapter
 from adapterctl.workspace.data import LanguageData, load_data
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from adapterctl.workflows.descriptions import adapter_description
 from adapterctl.workflows.reporting import SilentStage
 from adapterctl.workflows.scoring import Scorer, Subject
 from adapterctl.workflows.session import Session, StepRecord, options_of
+from adapterctl.workflows.trained import COMBINED, TrainedAdapter
 
 if TYPE_CHECKING:
     from adapterctl.lora.adapter import Adapter
@@ -26,36 +26,10 @@ if TYPE_CHECKING:
     from adapterctl.registry.versions import Version
     from adapterctl.training.result import TrainingResult
 
-COMBINED = "combined"
-"""What stands in place of a language for the adapter that is trained on all of them."""
-
 MOST_SCALES = 6
 """The most values of λ that are tried."""
 
 _EVERY_MANY_STEPS = 10
-
-
-@dataclass(frozen=True)
-class TrainedAdapter:
-    """A finished adapter of one language.
-
-    Attributes:
-        lang: Its language, or ``combined``.
-        folder: The PEFT folder.
-        content_hash: Of configuration and tensors.
-        training_key: Names the training that made it.
-        inputs_key: Names rows and settings alone, whichever adapter the training began with.
-        result: What the training took.
-        rows: Number of rows it was trained on.
-    """
-
-    lang: str
-    folder: Path
-    content_hash: str
-    training_key: str
-    inputs_key: str
-    result: TrainingResult
-    rows: int
 
 
 class _Progress:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from adapterctl.errors import DataError, UsageError
 from adapterctl.evaluation.scorecard import Scorecard
 from adapterctl.examples import Example
-from adapterctl.fingerprint import fingerprint
 from adapterctl.registry.names import merged_name
-from adapterctl.training.job import TrainingJob, training_key
 from adapterctl.workflows import releases
 from adapterctl.workflows.books import log_comparison
 from adapterctl.workflows.candidates import (
     Candidate,
-    folder_of,
     make_candidate,
     pin,
     release_run,
     score_subject,
     subject_of,
 )
+from adapterctl.workflows.intention import Intention, intend, release_id, require_same_base
 from adapterctl.workflows.journal import Pending, forget, read_pending, under_way
-from adapterctl.workflows.releases import Pin, Release
+from adapterctl.workflows.releases import Release
 from adapterctl.workflows.scoring import Scorer
-from adapterctl.workflows.session import Session, options_of
-from adapterctl.workflows.steps import TrainedAdapter, job_for, language_job, register_adapter, train_adapter
+from adapterctl.workflows.session import Session
+from adapterctl.workflows.steps import register_adapter, train_adapter
+from adapterctl.workflows.trained import TrainedAdapter
 from adapterctl.workspace import editing
 from adapterctl.workspace.data import LanguageData, load_data
 from adapterctl.workspace.workspace import Workspace
@@ -55,82 +53,6 @@ class UpdateOutcome:
     trained: TrainedAdapter | None = None
     candidate: Candidate | None = None
     checked: Scorecard | None = None
-
-
-@dataclass(frozen=True)
-class Intention:
-    """What an update would do.
-
-    Attributes:
-        job: The training.
-        inputs_key: Names rows and settings alone.
-        update_id: Names the whole update; equal for every attempt at it.
-        champion: The release it starts from.
-        others: The pins of the languages that stay as they are.
-        changed: Whether there is anything new.
-    """
-
-    job: TrainingJob
-    inputs_key: str
-    update_id: str
-    champion: Release
-    others: dict[str, Pin]
-    changed: bool
-
-
-def intend(session: Session, lang: str, examples: tuple[Example, ...], champion: Release) -> Intention:
-    """Return what an update of ``lang`` from ``champion`` means, without doing any of it.
-
-    Raises:
-        UsageError: The champion belongs to another base model.
-    """
-    _same_base(session, champion)
-    settings, config = session.workspace.adapters[lang], session.workspace.config
-    known = champion.adapters.get(lang)
-    start: Path | None = None
-    if config.update.start == "continue" and known:
-        start = folder_of(session, known)
-    job = job_for(session, lang, examples, lora=settings.lora, training=settings.update_training, start_from=start)
-    inputs_key = training_key(language_job(session, lang, examples))
-    others = {
-        other: champion.adapters[other]
-        for other in session.workspace.languages
-        if other != lang and other in champion.adapters
-    }
-    recipe = options_of(config.merge)
-    served = {*others, lang} == set(champion.adapters)
-    return Intention(
-        job=job,
-        inputs_key=inputs_key,
-        update_id=release_id(session, champion, others, {"lang": lang, "training": training_key(job)}),
-        champion=champion,
-        others=others,
-        changed=known is None or known.inputs_key != inputs_key or champion.recipe != recipe or not served,
-    )
-
-
-def _same_base(session: Session, champion: Release) -> None:
-    """Refuse to merge adapters of two base models."""
-    if champion.base_identity != session.base.identity:
-        raise UsageError(
-            f"champion version {champion.version} was made for another base model than base_model.path "
-            f"'{session.base.name}' names now",
-            hint="put base_model in adapterctl.yaml back; or set another project name and run: adapterctl setup",
-        )
-
-
-def release_id(session: Session, champion: Release, pins: Mapping[str, Pin], what: Mapping[str, str]) -> str:
-    """Return the name of a release to be made: equal for every attempt at it, other for anything else."""
-    return fingerprint(
-        {
-            "project": session.project,
-            "champion": champion.content_hash,
-            "pins": {lang: pinned.content_hash for lang, pinned in pins.items()},
-            "recipe": options_of(session.workspace.config.merge),
-            "gate": options_of(session.workspace.config.gate),
-            **what,
-        }
-    )
 
 
 def _intention(session: Session, lang: str, examples: tuple[Example, ...]) -> Intention:
@@ -259,7 +181,7 @@ def _champion_to_remove_from(session: Session, lang: str) -> Release:
         began = releases.read_release(registry, registry.version(merged_name(project), pending.champion))
         if _removal_id(session, began, lang) == pending.update_id:
             champion = began
-    _same_base(session, champion)
+    require_same_base(session, champion)
     return champion
 
 

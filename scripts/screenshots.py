@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Take the pictures of MLflow's user interface in docs/images: `scripts/screenshots.py WORKSPACE`.
+
+The workspace needs a finished `setup` and `update`. Chromium and ChromeDriver must be installed
+(Debian: apt-get install chromium chromium-driver fonts-noto-cjk).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+_SETTLE_SECONDS = 1.5
+_CALM = (
+    "const s = document.createElement('style'); s.textContent = '.modebar { display: none }'; document.head.append(s)"
+)
+
+
+def take(workspace: Path, images: Path) -> None:
+    """Write the pictures of a workspace's last update into ``images``."""
+    sys.path.insert(0, str(ROOT))
+    from tests.support.browser import browser
+    from tests.support.mlflow_pages import Pages
+
+    from adapterctl.api import Workspace
+    from adapterctl.registry.client import Registry
+    from adapterctl.registry.names import adapter_name, merged_name
+    from adapterctl.registry.server import serve
+
+    opened = Workspace.open(workspace)
+    project, root = opened.files.config.project, opened.files.root
+    update = next(past.release for past in opened.history() if past.release.reason.startswith("update "))
+    lang, merged = update.reason.removeprefix("update "), merged_name(project)
+    registry = Registry.connect(opened.files.config.registry.resolve(root), project)
+    training = registry.version(adapter_name(project, lang), update.adapters[lang].version).run_id
+    images.mkdir(parents=True, exist_ok=True)
+    with serve(registry.resolved, port=0) as server, browser() as window:
+        pages = Pages(window, server.url, registry.experiment_id)
+
+        def shoot(name: str) -> None:
+            window.js(_CALM)
+            # What is asked for is there; charts and the side bar still move into place.
+            time.sleep(_SETTLE_SECONDS)
+            window.screenshot(images / f"mlflow-{name}.png")
+            print(f"{images}/mlflow-{name}.png")
+
+        pages.models(merged)
+        shoot("models")
+        pages.version(merged, update.version, "own adapter", "Gate")
+        shoot("release")
+        pages.runs("setup", update.reason, f"train {lang}")
+        shoot("runs")
+        pages.run(update.run_id, "own adapter", f"{lang}.mean")
+        shoot("run")
+        pages.picture(update.run_id, "gate.png")
+        shoot("gate")
+        pages.curves(training, "loss", "learning_rate")
+        shoot("training")
+
+
+def main() -> int:
+    """Read the command line and take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("workspace", type=Path, help="a workspace with a finished update")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="where to (default: docs/images)")
+    options = parser.parse_args()
+    take(options.workspace, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
