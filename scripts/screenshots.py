@@ -14,15 +14,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _SETTLE_SECONDS = 1.5
-_CALM = (
-    "const s = document.createElement('style'); s.textContent = '.modebar { display: none }'; document.head.append(s)"
-)
+# No tool bars on the charts, no button of MLflow's assistant, and no name of a folder of the machine that took them.
+_CALM = """
+const style = document.createElement('style');
+style.textContent = '.modebar, [data-component-id^="mlflow.assistant"] { display: none !important }';
+document.head.append(style);
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(arguments[0], '…');
+"""
 
 
 def take(workspace: Path, images: Path) -> None:
     """Write the pictures of a workspace's last update into ``images``."""
     sys.path.insert(0, str(ROOT))
-    from tests.support.browser import browser
+    from tests.support.browser import HEIGHT, WIDTH, browser
     from tests.support.mlflow_pages import Pages
 
     from adapterctl.api import Workspace
@@ -41,7 +46,7 @@ def take(workspace: Path, images: Path) -> None:
         pages = Pages(window, server.url, registry.experiment_id)
 
         def shoot(name: str) -> None:
-            window.js(_CALM)
+            window.js(_CALM, str(root))
             # What is asked for is there; charts and the side bar still move into place.
             time.sleep(_SETTLE_SECONDS)
             window.screenshot(images / f"mlflow-{name}.png")
@@ -51,12 +56,14 @@ def take(workspace: Path, images: Path) -> None:
         shoot("models")
         pages.version(merged, update.version, "own adapter", "Gate")
         shoot("release")
-        pages.runs("setup", update.reason, f"train {lang}")
+        pages.runs(["setup", update.reason], [f"train {lang}"])
         shoot("runs")
         pages.run(update.run_id, "own adapter", f"{lang}.mean")
         shoot("run")
+        window.resize(WIDTH, HEIGHT + 100)
         pages.picture(update.run_id, "gate.png")
         shoot("gate")
+        window.resize(WIDTH, HEIGHT)
         pages.curves(training, "loss", "learning_rate")
         shoot("training")
 

@@ -140,8 +140,16 @@ def find(settings: BaseModelSettings, root: Path) -> BaseModel:
     if settings.path == POCKET:
         folder = Path(str(files("adapterctl.pocket").joinpath("assets")))
         return BaseModel(settings, str(folder), POCKET, _folder_identity(folder))
-    folder = (root / Path(settings.path).expanduser()).resolve()
-    if folder.is_dir():
+    try:
+        folder = (root / Path(settings.path).expanduser()).resolve()
+        found = folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        # A home folder that does not exist, a name too long, a folder above that must not be entered.
+        raise BaseModelError(
+            f"base model '{settings.path}' cannot be looked for: {error}",
+            hint="set base_model.path in adapterctl.yaml to a folder, a hub name, or pocket",
+        ) from error
+    if found:
         _require_model(folder)
         return BaseModel(settings, str(folder), settings.path, _folder_identity(folder))
     if settings.path.startswith((".", "/", "~")) or settings.path.count("/") != 1:
@@ -155,7 +163,8 @@ def find(settings: BaseModelSettings, root: Path) -> BaseModel:
 def _require_model(folder: Path) -> None:
     config = folder / "config.json"
     try:
-        json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
+            raise ValueError("it is not a JSON object")
     except (OSError, ValueError) as error:
         raise BaseModelError(
             f"base model folder {folder} has no readable config.json: {error}",
@@ -167,7 +176,8 @@ def _require_model(folder: Path) -> None:
 def _loading(base: BaseModel) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError, AttributeError) as error:
+    except Exception as error:
+        # The libraries raise whatever their parsers do: safetensors and tokenizers bare exceptions of their own.
         raise BaseModelError(
             f"base model '{base.name}' cannot be loaded: {error}",
             hint="check base_model in adapterctl.yaml with: adapterctl doctor",
@@ -228,14 +238,18 @@ def load_model(base: BaseModel) -> Any:
     if settings.quantization != "none":
         options = {"quantization_config": _quantization(settings), "device_map": {"": device}}
     with _loading(base):
-        model = AutoModelForCausalLM.from_pretrained(
+        model, told = AutoModelForCausalLM.from_pretrained(
             base.location,
             revision=settings.revision,
             trust_remote_code=False,
             use_safetensors=True,
             dtype=getattr(torch, settings.dtype),
+            output_loading_info=True,
             **options,
         )
+        if told["missing_keys"]:
+            # They would be filled with random numbers.
+            raise ValueError(f"its files lack the weights {', '.join(sorted(told['missing_keys'])[:3])}")
         if not options:
             model = model.to(device)
     model.requires_grad_(False)

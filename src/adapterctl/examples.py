@@ -136,7 +136,9 @@ def _choice_fields(row: Mapping[str, Any]) -> dict[str, Any]:
         raise _Bad("'choices' names the same choice twice")
     reference = _required(row, "reference")
     found = [i for i, choice in enumerate(choices) if reference in (LETTERS[i], choice)]
-    if len(found) != 1:
+    if len(found) > 1:
+        raise _Bad(f"reference '{reference}' is the letter of one choice and the text of another")
+    if not found:
         raise _Bad(f"reference '{reference}' is neither the letter nor the text of one of the choices")
     index = row.get("answer_index", found[0])
     if index != found[0] or isinstance(index, bool):
@@ -162,9 +164,19 @@ def parse_row(row: Any, *, lang: str, tasks: Mapping[str, TaskSettings], fallbac
         raise DataError(str(bad)) from None
 
 
+def _require_unicode(value: Any) -> None:
+    """Refuse half of a surrogate pair, which JSON can write and neither a tokenizer nor a file can take."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ord(error.object[error.start])
+        raise _Bad(f"holds half of a character (\\u{half:04x} without the other surrogate)") from None
+
+
 def _parse(row: Any, lang: str, tasks: Mapping[str, TaskSettings], fallback_id: str) -> Example:
     if not isinstance(row, dict):
         raise _Bad(f"a row must be a JSON object, not {type(row).__name__}")
+    _require_unicode(row)
     own = _own_prompt(row)
     if own is None:
         name, said, row_id = _required(row, "task"), _required(row, "lang"), _required(row, "id")
@@ -200,12 +212,12 @@ def _name_of(path: Path, root: Path | None) -> str:
 
 def _read_file(
     path: Path, name: str, lang: str, tasks: Mapping[str, TaskSettings]
-) -> tuple[list[Example], list[Problem]]:
+) -> tuple[list[tuple[str, Example]], list[Problem]]:
     try:
         content = path.read_bytes()
     except OSError as error:
         return [], [Problem(str(path), f"cannot be read: {error.strerror}")]
-    examples: list[Example] = []
+    examples: list[tuple[str, Example]] = []
     problems: list[Problem] = []
     for number, line in enumerate(content.split(b"\n"), start=1):
         where = f"{name}:{number}"
@@ -218,25 +230,27 @@ def _read_file(
             problems.append(Problem(where, f"is not UTF-8 (byte {error.start} of the line)"))
         except json.JSONDecodeError as error:
             problems.append(Problem(where, f"is not JSON: {error.msg} at column {error.colno}"))
+        except ValueError:
+            problems.append(Problem(where, "holds a number with too many digits"))
         except RecursionError:
             problems.append(Problem(where, "is nested too deeply"))
         except _Bad as bad:
             problems.append(Problem(where, str(bad)))
         else:
-            examples.append(example)
+            examples.append((where, example))
     return examples, problems
 
 
 def _repeated(sources: Iterable[tuple[str, Example]]) -> list[Problem]:
     first: dict[tuple[str, str], str] = {}
     problems = []
-    for name, example in sources:
+    for where, example in sources:
         key = (example.task, example.id)
         if key in first:
             problems.append(
-                Problem(name, f"id '{example.id}' of task '{example.task}' stands twice (also in {first[key]})")
+                Problem(where, f"id '{example.id}' of task '{example.task}' stands twice (also in {first[key]})")
             )
-        first.setdefault(key, name)
+        first.setdefault(key, where)
     return problems
 
 
@@ -260,7 +274,7 @@ def read_rows(
     for path in paths:
         name = _name_of(path, root)
         examples, found = _read_file(path, name, lang, tasks)
-        sources += [(name, example) for example in examples]
+        sources += examples
         problems += found
     problems += _repeated(sources)
     return tuple(example for _, example in sources), tuple(problems)

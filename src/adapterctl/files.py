@@ -166,16 +166,19 @@ def staged_folder(final: Path) -> Iterator[Path]:
         try:
             yield staging
             for entry in staging.rglob("*"):
-                if entry.is_file():
-                    # Engines that serve the folder run under another user than the one that wrote it.
-                    entry.chmod(0o644)
-                    _sync(entry)
+                # Engines that serve the folder run under another user than the one that wrote it.
+                entry.chmod(0o755 if entry.is_dir() else 0o644)
+                _sync(entry)
             staging.chmod(0o755)
             if final.is_dir():
                 # rename() cannot replace a folder that is not empty: step it aside first.
                 aside = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=final.parent))
                 final.replace(aside)
-                staging.replace(final)
+                try:
+                    staging.replace(final)
+                except BaseException:
+                    aside.replace(final)
+                    raise
                 shutil.rmtree(aside, ignore_errors=True)
             else:
                 staging.replace(final)

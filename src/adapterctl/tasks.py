@@ -27,8 +27,12 @@ _METRICS_OF_KIND: dict[str, tuple[str, ...]] = {
 
 
 def _slots(template: str) -> set[str]:
-    """Return the names in braces of a template."""
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    """Return what stands in the braces of a template; a slot is a name without conversion or format."""
+    return {
+        f"{name}{'!' + conversion if conversion else ''}{':' + form if form else ''}"
+        for _, name, form, conversion in string.Formatter().parse(template)
+        if name is not None
+    }
 
 
 class TaskSettings(Settings):
@@ -71,6 +75,9 @@ class TaskSettings(Settings):
             raise ValueError("a task of kind 'label' needs 'labels'")
         if self.kind != "label" and self.labels:
             raise ValueError(f"'labels' has no meaning for a task of kind '{self.kind}'")
+        for words in self.labels.values() if isinstance(self.labels, dict) else (self.labels,):
+            if not all(word.strip() for word in words) or len(set(words)) != len(words):
+                raise ValueError(f"labels must differ and not be empty: {', '.join(map(repr, words))}")
         if self.metric is not None and self.metric not in _METRICS_OF_KIND[self.kind]:
             allowed = ", ".join(_METRICS_OF_KIND[self.kind])
             raise ValueError(f"metric '{self.metric}' does not go with kind '{self.kind}'; choose one of {allowed}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tests.support.browser import Browser
 
 # A first visitor sees an announcement, an assistant and the pages for prompts; these are the choices of one who has
@@ -12,6 +14,7 @@ _VISITED = {
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
     "mlflow.assistant.panelOpen_v1": "false",
 }
+_EXPANDERS = "[...document.querySelectorAll('button[data-component-id*=\"runnamecellrenderer\"]')]"
 _DRAWN = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
 
 
@@ -21,8 +24,7 @@ class Pages:
     def __init__(self, browser: Browser, url: str, experiment_id: str) -> None:
         self.browser, self._url, self._experiment = browser, url, experiment_id
         browser.open(f"{url}/health")
-        choices = {**_VISITED, f"MLflowLocalStorage-1.1-ExperimentView-{experiment_id}-expandRows": "true"}
-        for name, value in choices.items():
+        for name, value in _VISITED.items():
             browser.js("localStorage.setItem(arguments[0], arguments[1])", name, value)
 
     def models(self, *texts: str) -> str:
@@ -37,9 +39,14 @@ class Pages:
         """One version and its description."""
         return self._open(f"/#/models/{name}/versions/{number}", *texts)
 
-    def runs(self, *texts: str) -> str:
-        """The runs of the experiment, the nested ones below their parents."""
-        return self._open(f"/#/experiments/{self._experiment}/runs", *texts)
+    def runs(self, parents: Sequence[str], nested: Sequence[str]) -> str:
+        """The runs of the experiment; the nested ones are shown once their parents are opened."""
+        self._open(f"/#/experiments/{self._experiment}/runs", *parents)
+        self.browser.wait_until(f"{_EXPANDERS}.length >= {len(parents)}")
+        # From the last row up: opening a row moves those below it.
+        for row in reversed(range(self.browser.js(f"return {_EXPANDERS}.length"))):
+            self.browser.js(f"{_EXPANDERS}[arguments[0]].click()", row)
+        return self.browser.wait_for(*nested)
 
     def run(self, run_id: str, *texts: str) -> str:
         """One run: description, metrics, parameters."""

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
@@ -18,8 +19,7 @@ from adapterctl.cli.libraries import tame
 
 # What every program would import by itself is imported once, as quietly as the program would.
 tame(debug=False)
-import matplotlib.backends.backend_agg  # noqa: E402
-import matplotlib.pyplot  # noqa: E402
+import matplotlib.pyplot  # noqa: E402, F401
 import mlflow.store.model_registry.sqlalchemy_store  # noqa: E402
 import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401
 import peft  # noqa: E402, F401
@@ -32,10 +32,11 @@ import adapterctl.cli.commands.maintain  # noqa: E402
 import adapterctl.evaluation.figures  # noqa: E402
 import adapterctl.evaluation.metrics  # noqa: E402
 import adapterctl.merging.engine  # noqa: E402
-import adapterctl.registry.client  # noqa: E402
 import adapterctl.training.loop  # noqa: E402
 import adapterctl.workflows.update  # noqa: E402, F401
 from adapterctl.cli.main import main  # noqa: E402
+from adapterctl.registry.client import Registry  # noqa: E402
+from adapterctl.registry.settings import RegistrySettings  # noqa: E402
 
 
 def stop(trap: dict[str, Any]) -> None:
@@ -92,7 +93,20 @@ def be_the_program(order: dict[str, Any]) -> None:
         os._exit(code if isinstance(code, int) else 0)
 
 
+def warm_up() -> None:
+    """Use MLflow once, so that not every program has to configure its tables by itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        registry = Registry.connect(RegistrySettings(uri="").resolve(Path(folder)), "warm")
+        with registry.run("key", "name") as run:
+            run.log_metrics({"loss": 1.0})
+            run.log_json("file.json", {})
+        registry.versions("warm-ja")
+        registry.aliases("warm-ja")
+        registry.leftovers()
+
+
 def serve() -> None:
+    warm_up()
     for line in iter(sys.stdin.readline, ""):
         asked = json.loads(line)
         if "wait" in asked:

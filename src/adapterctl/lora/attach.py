@@ -27,12 +27,11 @@ def attached(model: Any, folder: Path | None, factor: float = 1.0, *, fold: bool
     if folder is None:
         yield model
         return
-    from peft import PeftModel
     from peft.helpers import rescale_adapter_scale
 
     try:
-        combined = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+        combined = _put_on(model, folder)
+    except Exception as error:
         raise AdapterError(
             f"adapter {folder} does not fit the base model: {error}",
             hint="check that it was trained on this base model",
@@ -45,10 +44,39 @@ def attached(model: Any, folder: Path | None, factor: float = 1.0, *, fold: bool
             else:
                 yield combined.eval()
     finally:
-        combined.unload()
-        # PEFT leaves its configuration on the base model, and warns when a second adapter comes.
-        if hasattr(model, "peft_config"):
-            del model.peft_config
+        _take_off(combined, model)
+
+
+def _put_on(model: Any, folder: Path) -> Any:
+    """Return the model with the adapter on it; a failure leaves the model as it was.
+
+    PEFT's own loader leaves the layers it had put in, and passes over tensors that the model has no module for.
+    """
+    from peft import PeftConfig, PeftModelForCausalLM
+
+    config = PeftConfig.from_pretrained(str(folder))
+    config.inference_mode = True
+    combined = PeftModelForCausalLM(model, config)
+    try:
+        mapping = getattr(model, "_checkpoint_conversion_mapping", {})
+        result = combined.load_adapter(str(folder), "default", key_mapping=mapping)
+        for keys, reason in (
+            (result.unexpected_keys, "the base model has no module for"),
+            (result.missing_keys, "its configuration names modules of the base model, but its weights lack"),
+        ):
+            if keys:
+                raise ValueError(f"{reason} {', '.join(sorted(keys)[:3])}")
+    except BaseException:
+        _take_off(combined, model)
+        raise
+    return combined
+
+
+def _take_off(combined: Any, model: Any) -> None:
+    combined.unload()
+    # PEFT leaves its configuration on the base model, and warns when a second adapter comes.
+    if hasattr(model, "peft_config"):
+        del model.peft_config
 
 
 @contextmanager

@@ -1,0 +1,72 @@
+"""What a candidate that is worse, or has to wait, leaves untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.support.program import Programs
+from tests.support.small_workspace import change, read_lines, write_rows
+from tests.support.store import registry_of
+
+Copy = Callable[[Path], Path]
+UPDATE = ("update", "--lang", "en", "--json")
+
+
+@pytest.fixture
+def worse(served: Path, copy: Copy) -> Path:
+    """A workspace whose English rows teach one wrong answer, under a gate that tolerates nothing."""
+    root = copy(served)
+    for path in root.glob("adapters/data/en/*.jsonl"):
+        if "reasoning" not in path.name:
+            path.unlink()
+            continue
+        write_rows(path, [{**row, "task": "sentiment", "reference": "neutral", "input": row["question"]}
+                          for row in read_lines(path)])  # fmt: skip
+    change(root, "adapterctl.yaml", "    learning_rate: 1.0e-3", "    learning_rate: 5.0e-2")
+    change(root, "adapterctl.yaml", "  lambda: auto", "  lambda: 3.0")
+    change(root, "adapterctl.yaml", "  margin: 0.9", "  margin: 0.0001")
+    return root
+
+
+def test_a_candidate_that_is_worse_leaves_the_champion_alone(worse: Path, program: Programs) -> None:
+    done = program(worse, *UPDATE)
+    assert done.exit_code == 3, done.err
+    candidate = done.json["candidate"]
+    assert (candidate["version"], candidate["passed"], candidate["promoted"]) == (2, False, False)
+    assert not candidate["verdict"]["passed"]
+    aliases = {"candidate": 2, "champion": 1}
+    assert registry_of(worse).aliases("pocket-merged") == aliases
+    said = program(worse, "update", "--lang", "en")
+    assert (said.exit_code, registry_of(worse).aliases("pocket-merged")) == (3, aliases)
+    assert "the champion is untouched" in said.out
+    refused = program(worse, "promote")
+    assert (refused.exit_code, refused.out) == (3, "")
+    assert "adapterctl promote --version 2 --force" in refused.err
+    by_number = program(worse, "promote", "--version", "2", "--json")
+    assert (by_number.exit_code, by_number.json["error"]["type"]) == (3, "GateFailed")
+    assert registry_of(worse).aliases("pocket-merged") == aliases
+    assert "gate FAILED" in program(worse, "status").out
+    assert [past["gate"] for past in program(worse, "history", "--json").json["releases"]] == ["failed", "first"]
+    assert len(registry_of(worse).versions("pocket-merged")) == 2
+    forced = program(worse, "promote", "--force", "--json")
+    assert forced.json["champion"]["version"] == 2
+    assert registry_of(worse).aliases("pocket-merged") == {"champion": 2, "previous": 1}
+
+
+def test_with_manual_promotion_a_candidate_waits(arrived: Path, copy: Copy, program: Programs) -> None:
+    root = copy(arrived)
+    change(root, "adapterctl.yaml", "promotion: auto", "promotion: manual")
+    done = program(root, "update", "--lang", "ja")
+    assert done.exit_code == 0, done.err
+    assert "Version 2 passed the gate and waits: adapterctl promote" in done.out
+    aliases = {"candidate": 2, "champion": 1}
+    assert registry_of(root).aliases("pocket-merged") == aliases
+    again = program(root, "update", "--lang", "ja", "--json")
+    assert (again.exit_code, again.json["candidate"]["version"]) == (0, 2)
+    assert registry_of(root).aliases("pocket-merged") == aliases
+    assert program(root, "evaluate", "--model", "candidate", "--lang", "ja").exit_code == 0
+    assert program(root, "promote", "--json").json["champion"]["version"] == 2
+    assert registry_of(root).aliases("pocket-merged") == {"champion": 2, "previous": 1}
+    assert program(root, "update", "--lang", "ja", "--if-changed", "--json").json["changed"] is False
