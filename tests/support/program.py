@@ -60,7 +60,8 @@ class Programs:
             cwd: The current folder.
             args: Of the program.
             trap: ``at``: what is stopped, as ``module:name``; ``when``: before or after; ``call``: which call; ``do``:
-                ``kill``, or ``wait`` (make the file ``mark``, then wait until it is gone).
+                ``kill``, ``fail`` (an ``OSError`` of ``errno``), or ``wait`` (make the file ``mark``, then wait until
+                it is gone).
             environment: Variables to set.
         """
         self.count += 1

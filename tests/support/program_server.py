@@ -42,6 +42,8 @@ from adapterctl.registry.settings import RegistrySettings  # noqa: E402
 def stop(trap: dict[str, Any]) -> None:
     if trap["do"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if trap["do"] == "fail":
+        raise OSError(trap["errno"], os.strerror(trap["errno"]))
     mark = Path(trap["mark"])
     mark.touch()
     while mark.exists():

@@ -10,7 +10,7 @@ from typing import Any
 import mlflow
 
 from adapterctl.registry.client import Registry
-from adapterctl.workspace.workspace import Workspace
+from adapterctl.registry.settings import RegistrySettings
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Store:
 
 
 def registry_of(root: Path) -> Registry:
-    workspace = Workspace.open(root, data=False)
-    return Registry.connect(workspace.config.registry.resolve(workspace.root), workspace.config.project)
+    """Return the own store of a pocket workspace, whose configuration may be spoilt."""
+    return Registry.connect(RegistrySettings(uri="").resolve(root), "pocket")
 
 
 def read_store(root: Path) -> Store:

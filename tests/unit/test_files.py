@@ -131,9 +131,14 @@ def test_an_existing_folder_is_replaced_as_a_whole_and_only_at_the_end(tmp_path:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, lambda: full_disk()])
 def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path, error: Callable[[], BaseException]) -> None:
     write_text(tmp_path / "final" / "old", "old")
-    with pytest.raises((ValueError, KeyboardInterrupt, StorageError)), staged_folder(tmp_path / "final") as folder:
-        (folder / "new").write_text("new")
-        raise error()
+
+    def fail() -> None:
+        with staged_folder(tmp_path / "final") as folder:
+            (folder / "new").write_text("new")
+            raise error()
+
+    with pytest.raises((ValueError, KeyboardInterrupt, StorageError)):
+        fail()
     assert contents(tmp_path) == {"final/old": "old"}
 
 

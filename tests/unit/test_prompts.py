@@ -16,7 +16,10 @@ from adapterctl.prompts import choice_lines, encode, render
 from adapterctl.tasks import TaskSettings
 
 MOOD = TaskSettings(kind="label", prompt={"de": "Kritik: {input}\nUrteil:"}, labels=["gut", "schlecht"])
-TEMPLATE = "{% for t in messages %}<{{ t.role }}>{{ t.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+TEMPLATE = (
+    "{{ bos_token }}{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 
 
 def quiz(**settings: Any) -> TaskSettings:
@@ -33,7 +36,7 @@ def asked(**fields: Any) -> Example:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A tokenizer that would put the start token itself, and has a chat template that writes it."""
     loaded = load_tokenizer(tiny_base(save_tiny_llama(tmp_path_factory.mktemp("base") / "tiny")))
-    loaded.chat_template = "{{ bos_token }}" + TEMPLATE
+    loaded.chat_template = TEMPLATE
     return loaded
 
 
@@ -74,13 +77,8 @@ def test_in_a_chat_the_prompt_is_the_users_turn_and_nothing_separates() -> None:
 
 def test_rows_with_their_own_prompt_are_taken_as_they_are() -> None:
     text = Example("1", "de", "instruction", " ja", prompt="Sag {ja}:")
-    assert (
-        render(text, TaskSettings(kind="text")).prompt,
-        render(text, MOOD.model_copy(update={"kind": "text"})).target,
-    ) == (
-        "Sag {ja}:",
-        " ja",
-    )
+    made = render(text, TaskSettings(kind="text"))
+    assert (made.prompt, made.target) == ("Sag {ja}:", " ja")
     assert render(text, TaskSettings(kind="text"), chat=True).prompt == (("user", "Sag {ja}:"),)
     turns = (("system", "Kurz."), ("user", "Hallo?"))
     for chat in (False, True):

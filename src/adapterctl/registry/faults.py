@@ -68,6 +68,12 @@ _SAYINGS: tuple[tuple[str, type[AdapterctlError], str, str], ...] = (
         "install it: pip install boto3 (S3), google-cloud-storage (GCS) or azure-storage-blob (Azure)",
     ),
     (
+        r"unsupported URI",
+        RegistryError,
+        "MLflow knows no registry of the kind of {at}",
+        "set registry.uri to http(s)://..., sqlite:///..., postgresql://... or mysql://..., or leave it empty",
+    ),
+    (
         r"database or disk is full|No space left on device",
         StorageError,
         "cannot write to the registry {at}: the disk is full",

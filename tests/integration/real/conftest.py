@@ -33,11 +33,11 @@ class RealWorkspace:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ADAPTERCTL_", "MLFLOW_"))}
         self.environment = {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "HF_HUB_OFFLINE": "1"}
 
-    def run(self, *args: str, codes: tuple[int, ...] = (0,)) -> Any:
+    def run(self, *args: str) -> Any:
         """Run ``adapterctl ARGS --json`` and return what it says."""
         command = [sys.executable, "-m", "adapterctl", "-C", str(self.root), *args, "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=self.environment)
-        assert done.returncode in codes, done.stderr[-4000:] + done.stdout[-2000:]
+        assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
         return json.loads(done.stdout)
 
     def rows(self, pattern: str) -> list[dict[str, Any]]:

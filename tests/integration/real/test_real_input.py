@@ -17,8 +17,8 @@ from adapterctl.api import Workspace
 pytestmark = pytest.mark.slow
 
 PLAIN = Path(__file__).with_name("plain.py")
-ROWS, SETUP_EPOCHS, UPDATE_EPOCHS = 150, 1, 8
-ASKED = 12
+ROWS, SETUP_EPOCHS, UPDATE_EPOCHS = 140, 1, 8
+ASKED = 8
 LABELS = ("entertainment", "geography", "health", "politics", "science/technology", "sports", "travel")
 
 
@@ -58,14 +58,16 @@ def deliver_in_trl_forms(workspace: RealWorkspace) -> int:
 @pytest.fixture(scope="module")
 def life(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Life:
     root = tmp_path_factory.mktemp("real") / "workspace"
-    options = ("--rows", str(ROWS), "--test-rows", "80", "--epochs", str(SETUP_EPOCHS))
+    options = ("--rows", str(ROWS), "--test-rows", "60", "--epochs", str(SETUP_EPOCHS))
     workspace = make_workspace(root, shared, "--lang", "ja", "--lang", "zh", *options)
+    config = root / "adapterctl.yaml"
+    # Sixty test rows tell little: with this margin the update is promoted, whatever the other language lost.
+    config.write_text(config.read_text("utf-8").replace("margin: 0.15", "margin: 1.0"), encoding="utf-8")
     setup = workspace.run("setup")
     arrived = deliver_in_trl_forms(workspace)
-    with (root / "adapterctl.yaml").open("a") as config:
-        config.write(f"update:\n  training:\n    epochs: {UPDATE_EPOCHS}\n")
-    # 3: the gate may say no, and the candidate is registered all the same.
-    return Life(workspace, arrived, setup, workspace.run("update", "--lang", "ja", codes=(0, 3)))
+    with config.open("a", encoding="utf-8") as file:
+        file.write(f"update:\n  training:\n    epochs: {UPDATE_EPOCHS}\n")
+    return Life(workspace, arrived, setup, workspace.run("update", "--lang", "ja"))
 
 
 def values(card: dict[str, Any]) -> dict[tuple[str, str], float]:
@@ -80,31 +82,21 @@ def test_a_champion_comes_of_the_set_up(life: Life) -> None:
 
 
 def test_the_update_trains_japanese_alone_on_the_new_rows_too(life: Life) -> None:
-    assert life.arrived == 2 * 45
-    trained = json.loads((own_adapter(life.workspace) / "training.json").read_text(encoding="utf-8"))
+    assert life.arrived == 2 * 42
+    workspace = Workspace.open(life.workspace.root)
+    update, setup = workspace.history()
+    pins = [{lang: pinned.version for lang, pinned in past.release.adapters.items()} for past in (update, setup)]
+    assert pins == [{"ja": 2, "zh": 1}, {"ja": 1, "zh": 1}]
+    assert (update.aliases, setup.aliases) == (("champion",), ("previous",))
+    folder = workspace.files.paths.adapter(update.release.adapters["ja"].training_key)
+    trained = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     assert (trained["lang"], trained["rows"]) == ("ja", 2 * ROWS)
-    releases = Workspace.open(life.workspace.root).history()
-    pins = {past.release.version: {lang: p.version for lang, p in past.release.adapters.items()} for past in releases}
-    assert pins == {2: {"ja": 2, "zh": 1}, 1: {"ja": 1, "zh": 1}}
-    served = {alias: past.release.version for past in releases for alias in past.aliases}
-    promoted = life.update["candidate"]["promoted"]
-    assert served == ({"champion": 2, "previous": 1} if promoted else {"champion": 1, "candidate": 2})
-
-
-def own_adapter(workspace: RealWorkspace) -> Path:
-    """Return the folder of the update's Japanese adapter: the one of the most steps."""
-    steps = {
-        file.parent: json.loads(file.read_text(encoding="utf-8"))["steps"]
-        for file in workspace.root.glob(".adapterctl/adapters/*/training.json")
-    }
-    assert len(steps) == 3
-    return max(steps, key=lambda folder: steps[folder])
 
 
 def test_japanese_has_learnt_both_tasks(life: Life) -> None:
     """Chance: macro-F1 0.06 for one topic always, 0.33 for one sentiment always; the base is near that."""
     workspace = Workspace.open(life.workspace.root)
-    base, own = workspace.evaluate("base", ["ja"]), workspace.evaluate(str(own_adapter(life.workspace)), ["ja"])
+    base, own = workspace.evaluate("base", ["ja"]), workspace.evaluate("ja", ["ja"])
     assert base.cell("ja", "topic").value < 0.13
     assert own.cell("ja", "topic").value > base.cell("ja", "topic").value + 0.08
     assert own.cell("ja", "sentiment").value > base.cell("ja", "sentiment").value + 0.15

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.support.adapters import make_adapter
 from tests.support.program import Programs
-from tests.support.small_workspace import bring_new_rows, change
+from tests.support.small_workspace import bring_new_rows, change, tree
 from tests.support.store import read_store, registry_of
 
 from adapterctl.accounting.ledger import Ledger
@@ -20,16 +20,6 @@ from adapterctl.lora.adapter import Adapter
 from adapterctl.workspace.workspace import Workspace
 
 Copy = Callable[[Path], Path]
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    """Return every file that a person or a training made; MLflow's database and the books change with every look."""
-    kept = {}
-    for path in root.rglob("*"):
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and not name.startswith("registry/") and path.name not in ("ledger.jsonl", "lock"):
-            kept[name] = path.read_bytes()
-    return kept
 
 
 def test_an_update_without_a_champion_names_setup_and_its_cost_and_trains_nothing(
@@ -93,7 +83,6 @@ def test_what_is_done_is_not_done_again(updated: Path, copy: Copy, program: Prog
     plan = program(root, "plan", "--lang", "ja", "--json").json
     assert not plan["changed"]
     assert all(step["reused"] for step in plan["steps"])
-    assert program(root, "merge").exit_code == 0
     assert tree(root) == before
     assert read_store(root) == store
 
@@ -109,7 +98,7 @@ def test_the_cost_report_is_about_the_last_update_that_did_something(
     assert report["lang"] == "ja"
     assert report["comparison"]["update"]["seconds"]["measured"]
     assert not report["comparison"]["retrain"]["seconds"]["measured"]
-    lines = {line["step"] for line in report["comparison"]["update"]["lines"]}
+    lines = {line["step"] for line in report["comparison"]["update"]["steps"]}
     assert {"train", "merge", "evaluate", "register"} <= lines
 
 
