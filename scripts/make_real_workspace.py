@@ -108,7 +108,7 @@ def deal(rows: Sequence[Row], most: int) -> dict[str, list[Row]]:
         dealt[share].append(row)
     arriving = dealt["arriving"][: round(most * ARRIVING_SHARE)]
     return {
-        "dev": dealt["dev"][: min(MOST_DEV_ROWS, most // 4)],
+        "dev": dealt["dev"][: min(MOST_DEV_ROWS, most // 8)],
         "arriving": arriving,
         "train": dealt["train"][: most - len(arriving)],
     }

@@ -23,6 +23,7 @@ import matplotlib.pyplot  # noqa: E402, F401
 import mlflow.store.model_registry.sqlalchemy_store  # noqa: E402
 import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401
 import peft  # noqa: E402, F401
+import rouge_score.rouge_scorer  # noqa: E402, F401
 import sklearn.metrics  # noqa: E402, F401
 import torch  # noqa: E402
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, Trainer  # noqa: E402, F401

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapterctl.errors import DataError, Problem
@@ -184,6 +184,7 @@ def test_every_bad_line_is_named_and_the_good_ones_are_kept(tmp_path: Path) -> N
     assert problems == [f"a.jsonl:{number}: {message}" for number, (_, message) in enumerate(bad, start=2)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60).filter(lambda text: b"\n" not in text), max_size=5))
 def test_bytes_of_any_kind_become_problems_with_a_line(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]):
     folder = tmp_path_factory.mktemp("bytes")

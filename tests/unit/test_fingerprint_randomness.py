@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import adapterctl
 from adapterctl.fingerprint import canonical_json, file_hash, fingerprint, short
 from adapterctl.randomness import generator, integer_seed
 
@@ -40,6 +41,7 @@ def test_known_digests(tmp_path: Path) -> None:
     assert short(abc) == "ba7816bf8f01"
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_the_order_of_keys_is_irrelevant(value: Any) -> None:
     assert fingerprint(value) == fingerprint(_turned(value))
@@ -64,9 +66,8 @@ def test_a_stream_is_a_function_of_its_names() -> None:
     assert np.array_equal(again.random(4), first)
     assert not np.array_equal(again.random(4), first)
     code = "from adapterctl.randomness import *; print(generator('rows', 'ja', 0).random(), integer_seed('x', 1))"
-    told = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2] / "src"
-    )
+    source = Path(adapterctl.__file__).parents[1]
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=source)
     assert told.stdout.split() == [str(first[0]), str(integer_seed("x", 1))]
 
 
@@ -82,6 +83,7 @@ def test_names_do_not_run_together() -> None:
     assert len({integer_seed(*name) for name in names}) == len(names)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8")) | st.integers(), max_size=3))
 def test_seeds_fit_into_31_bits(names: list[str | int]) -> None:
     assert 0 <= integer_seed(*names) < 2**31

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.tiny_llama import save_tiny_llama, tiny_base
 
@@ -51,6 +51,7 @@ def test_a_choice_may_be_answered_by_its_letter() -> None:
     assert (made.target, made.candidates, made.answer) == ("B", ("A", "B", "C"), 1)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_a_row_says_is_never_a_template(text: str) -> None:
     made = render(Example("1", "de", "mood", "gut", input=text), MOOD)

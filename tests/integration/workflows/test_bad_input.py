@@ -174,6 +174,10 @@ CASES = [
 ]  # fmt: skip
 
 
+TOLD_IN_JSON = list({case.code: case for case in CASES}.values())
+"""One of every exit code."""
+
+
 def without_registry(case: Case) -> bool:
     return case.name.startswith("registry")
 
@@ -192,10 +196,11 @@ def test_bad_input_is_told_on_one_screen(arrived: Path, tmp_path: Path, program:
     found = re.search(case.says, done.err)
     assert found, done.err
     assert re.search(case.mend, done.err[found.start() :]), done.err
-    told = program(root, "--quiet", *case.args, "--json", trap=case.trap)
-    assert (told.exit_code, told.err) == (case.code, "")
-    assert told.json["exit_code"] == case.code
-    assert told.json["error"]["message"] in done.err
+    if case in TOLD_IN_JSON:
+        told = program(root, "--quiet", *case.args, "--json", trap=case.trap)
+        assert (told.exit_code, told.err) == (case.code, "")
+        assert told.json["exit_code"] == case.code
+        assert told.json["error"]["message"] in done.err
     after = tree(root)
     if case.trap:
         # It was under way: what it is about is noted, so that the same command goes on.

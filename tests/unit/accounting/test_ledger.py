@@ -84,6 +84,19 @@ def test_entries_are_chosen_by_their_fields(tmp_path):
     assert ledger.last_update_id("baseline") is None
 
 
+def test_what_failed_or_found_nothing_to_do_is_not_the_last_command(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for one in (
+        entry("process", update_id="u3", outcome="failed"),
+        entry("process", update_id="u2"),
+        entry("process", update_id=""),
+        entry("process", update_id="u4", outcome="failed"),
+    ):
+        ledger.append(one)
+    assert ledger.last_update_id("update") == "u2"
+    assert ledger.last_update_id("setup") is None
+
+
 def test_a_full_disk_is_a_storage_error_and_leaves_no_half_line(tmp_path, monkeypatch):
     import os
 

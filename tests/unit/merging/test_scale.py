@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapterctl.merging.scale import choose_scale
@@ -21,6 +21,7 @@ class Counted:
         return self.values[scale] if self.values is not None else -abs(math.log(scale / self.peak))
 
 
+@settings(deadline=None)
 @given(st.integers(-3, 3), st.floats(-0.45, 0.45), st.sampled_from([1.1, 1.25, 2.0]), st.sampled_from([0.3, 1.0, 4.0]))
 def test_the_walk_ends_on_the_top_of_a_function_with_one_peak(n: int, off: float, step: float, start: float) -> None:
     value = Counted(peak=start * step ** (n + off))
@@ -39,6 +40,7 @@ def test_uphill_to_larger_and_to_smaller() -> None:
     assert [scale for scale, _ in chosen.tried] == [0.25, 0.5, 1.0, 2.0]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), st.floats(0.01, 100.0))
 def test_no_more_values_than_allowed_and_none_twice(most: int, peak: float) -> None:
     value = Counted(peak=peak)

@@ -1,0 +1,69 @@
+"""The Python API says the same as the program, in values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.support.small_workspace import LANGUAGES, bring_new_rows
+
+from adapterctl import Workspace
+from adapterctl.errors import UsageError
+from adapterctl.lora.adapter import Adapter
+
+Copy = Callable[[Path], Path]
+
+
+class Heard:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+
+    def stage(self, title: str):  # type: ignore[no-untyped-def]
+        from adapterctl.workflows.reporting import SilentReporter
+
+        self.titles.append(title)
+        return SilentReporter().stage(title)
+
+    def note(self, text: str) -> None:
+        """Keep nothing."""
+
+
+def test_the_life_of_a_workspace(served: Path, updated: Path, copy: Copy, tmp_path: Path) -> None:
+    root, heard = copy(served), Heard()
+    workspace = Workspace.open(root, reporter=heard)
+    assert workspace.status().champion is not None
+    assert not workspace.update("ja", if_changed=True).changed
+    assert heard.titles == []
+    with pytest.raises(UsageError, match="no previous release"):
+        workspace.rollback()
+    bring_new_rows(root)
+    workspace = Workspace.open(root, reporter=heard)
+    assert workspace.plan("ja").changed
+    outcome = workspace.update("ja")
+    assert heard.titles[0] == "train ja"
+    assert outcome.candidate is not None
+    assert outcome.candidate.promoted
+    assert outcome.candidate.card.languages == LANGUAGES
+    # The program made the same release in a workspace elsewhere.
+    elsewhere = Workspace.open(updated).status().champion
+    assert elsewhere is not None
+    assert outcome.candidate.release.content_hash == elsewhere.content_hash
+    assert [past.release.version for past in workspace.history()] == [2, 1]
+    assert workspace.cost_report().lang == "ja"
+    assert workspace.evaluate("champion", ["ja"]).languages == ("ja",)
+    made = workspace.export(tmp_path / "serving")
+    assert Adapter.open(made.folder).content_hash == elsewhere.content_hash
+    assert workspace.rollback().champion.version == 1
+    assert workspace.promote(2).champion.version == 2
+    with pytest.raises(UsageError, match="no candidate"):
+        workspace.promote()
+
+
+def test_a_language_that_is_not_there(served: Path) -> None:
+    workspace = Workspace.open(served)
+    for call in (workspace.plan, workspace.update):
+        with pytest.raises(UsageError, match="is not in this workspace"):
+            call("it")

@@ -1,0 +1,137 @@
+"""The order in which aliases are moved: whoever is killed between two moves and calls again ends in the same state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from adapterctl.errors import RegistryError, UsageError
+from adapterctl.registry.versions import Version
+from adapterctl.workflows import releases
+from adapterctl.workflows.releases import RELEASE_RUN_TAG, Release
+
+NAME = "pocket-merged"
+
+
+class Killed(BaseException):
+    pass
+
+
+class FakeRegistry:
+    """Aliases and releases in memory; ends with ``Killed`` after a number of moves."""
+
+    def __init__(self, aliases: dict[str, int]) -> None:
+        self.moved = dict(aliases)
+        self.left: int | None = None
+
+    def _move(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+
+    def aliases(self, name: str) -> dict[str, int]:
+        assert name == NAME
+        return dict(self.moved)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        if self.moved.get(alias) != version:
+            self._move()
+            self.moved[alias] = version
+
+    def drop_alias(self, name: str, alias: str) -> None:
+        if alias in self.moved:
+            self._move()
+            del self.moved[alias]
+
+    def version(self, name: str, number: int) -> Version:
+        return Version(name, number, "", f"run {number}", "", {}, "", "", "")
+
+    def read_json(self, place: str, path: str) -> Any:
+        return release(int(place.removeprefix("run "))).model_dump(mode="json")
+
+
+def release(version: int, verdict: dict[str, Any] | None = None) -> Release:
+    return Release(
+        version=version, created="", reason="setup", base="pocket", base_identity="b", recipe={}, scale=1.0,
+        adapters={}, content_hash=f"h{version}", merge_key="m", scores={}, verdict=verdict,
+    )  # fmt: skip
+
+
+def carry_out(registry: FakeRegistry, command: str) -> None:
+    if command == "rollback":
+        releases.rollback(registry, "pocket")  # type: ignore[arg-type]
+    else:
+        releases.promote(registry, "pocket", release(3))  # type: ignore[arg-type]
+
+
+CASES = {
+    "first": ("promote", {"candidate": 3}, {"champion": 3}),
+    "next": ("promote", {"candidate": 3, "champion": 2, "previous": 1}, {"champion": 3, "previous": 2}),
+    "another candidate": ("promote", {"candidate": 4, "champion": 2}, {"candidate": 4, "champion": 3, "previous": 2}),
+    "is it already": ("promote", {"champion": 3, "previous": 1}, {"champion": 3, "previous": 1}),
+    "there and back": ("rollback", {"champion": 2, "previous": 1}, {"champion": 1, "previous": 2}),
+    "back with a candidate": (
+        "rollback", {"candidate": 4, "champion": 2, "previous": 1}, {"candidate": 4, "champion": 1, "previous": 2},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("moves", [None, 0, 1, 2, 3], ids=lambda moves: f"killed after {moves}")
+@pytest.mark.parametrize("case", CASES)
+def test_a_second_call_ends_where_an_uninterrupted_one_does(case: str, moves: int | None) -> None:
+    command, before, after = CASES[case]
+    registry = FakeRegistry(before)
+    registry.left = moves
+    try:
+        carry_out(registry, command)
+    except Killed:
+        assert registry.moved.get("champion") in (before.get("champion"), after["champion"])
+        registry.left = None
+        carry_out(registry, command)
+        assert registry.moved == after
+    else:
+        assert registry.moved == after
+
+
+@pytest.mark.parametrize("moves", [1, 2, 3])
+def test_a_promotion_makes_an_interrupted_rollback_void(moves: int) -> None:
+    registry = FakeRegistry({"champion": 2, "previous": 1})
+    registry.left = moves
+    with pytest.raises(Killed):
+        carry_out(registry, "rollback")
+    registry.left = None
+    champion = registry.moved["champion"]
+    carry_out(registry, "promote")
+    assert registry.moved == {"champion": 3, "previous": champion}
+
+
+def test_there_is_nothing_to_return_to() -> None:
+    for aliases in ({}, {"champion": 1}):
+        with pytest.raises(UsageError, match="no previous release"):
+            carry_out(FakeRegistry(aliases), "rollback")
+
+
+def test_the_champion_that_is_required() -> None:
+    assert releases.current(FakeRegistry({}), "pocket") is None  # type: ignore[arg-type]
+    with pytest.raises(UsageError) as caught:
+        releases.require_champion(FakeRegistry({}), "pocket", "do this")  # type: ignore[arg-type]
+    assert caught.value.hint == "do this"
+    found = releases.require_champion(FakeRegistry({"champion": 2}), "pocket", "")  # type: ignore[arg-type]
+    assert found.content_hash == "h2"
+
+
+def test_the_latest_run_of_a_version_tells_what_it_is() -> None:
+    registry = FakeRegistry({})
+    version = Version(NAME, 1, "", "run 1", "", {RELEASE_RUN_TAG: "run 7"}, "", "", "")
+    assert releases.read_release(registry, version).version == 7  # type: ignore[arg-type]
+    unreadable = Version(NAME, 1, "", "run x", "", {}, "", "", "")
+    with pytest.raises(RegistryError, match=r"has no readable release\.json"):
+        releases.read_release(registry, unreadable)  # type: ignore[arg-type]
+
+
+def test_what_passed() -> None:
+    assert [release(1, verdict).passed for verdict in (None, {"passed": True}, {"passed": False})] == [
+        True, True, False,
+    ]  # fmt: skip
