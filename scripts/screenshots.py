@@ -14,10 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _SETTLE_SECONDS = 1.5
-# No tool bars on the charts, no button of MLflow's assistant, and no name of a folder of the machine that took them.
+# No tool bars over the charts, and no name of a folder of the machine that takes the pictures.
 _CALM = """
 const style = document.createElement('style');
-style.textContent = '.modebar, [data-component-id^="mlflow.assistant"] { display: none !important }';
+style.textContent = '.modebar { display: none }';
 document.head.append(style);
 const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(arguments[0], '…');

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapterctl.evaluation.scorecard import Scorecard
 from adapterctl.fingerprint import short
+from adapterctl.merging.scale import ScaleChoice
 from adapterctl.registry.names import CANDIDATE, adapter_name, merged_name
 from adapterctl.workflows import releases
 from adapterctl.workflows.descriptions import release_description
@@ -22,7 +23,6 @@ from adapterctl.workflows.trained import TrainedAdapter
 
 if TYPE_CHECKING:
     from adapterctl.evaluation.gate import Verdict
-    from adapterctl.merging.scale import ScaleChoice
     from adapterctl.registry.client import RunHandle
 
 _LEAST_GAIN_TO_MOVE = 0.01
@@ -92,6 +92,7 @@ def make_candidate(
     champion: Release | None,
     run: RunHandle,
     reason: str,
+    settled_scale: float | None = None,
 ) -> Candidate:
     """Merge the pinned adapters, measure the result and register it as candidate; promote it where it may be.
 
@@ -102,19 +103,19 @@ def make_candidate(
         champion: What the candidate is compared with; None for a first release.
         run: The MLflow run everything is logged into.
         reason: What the release is made for, such as ``update ja``.
+        settled_scale: λ where it was chosen before and is not to be chosen again.
     """
     from adapterctl.lora.adapter import Adapter
 
     langs = sorted(pins)
     folders = {lang: folder_of(session, pinned) for lang, pinned in pins.items()}
     same_recipe = champion is not None and champion.recipe == options_of(session.workspace.config.merge)
-    choice = find_scale(
-        session,
-        scorer,
-        folders,
-        champion.scale if champion and same_recipe else None,
-        least_gain=_LEAST_GAIN_TO_MOVE if same_recipe else 0.0,
-    )
+    if settled_scale is None:
+        start = champion.scale if champion and same_recipe else None
+        least_gain = _LEAST_GAIN_TO_MOVE if same_recipe else 0.0
+        choice = find_scale(session, scorer, folders, start, least_gain=least_gain)
+    else:
+        choice = ScaleChoice(settled_scale, float("nan"), ())
     folder, key, report = merge_adapters(session, folders, choice.scale)
     content_hash = Adapter.open(folder).content_hash
 

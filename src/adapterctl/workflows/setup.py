@@ -59,7 +59,16 @@ def setup(session: Session) -> SetupOutcome:
     with release_run(session, f"setup:{session.update_id}", "setup", {}) as run:
         trained = train_languages(session, data, run=run)
         pins = {adapter.lang: pinned for adapter, pinned in trained}
-        candidate = make_candidate(session, Scorer(session, data), pins, champion=None, run=run, reason="setup")
+        candidate = make_candidate(
+            session,
+            Scorer(session, data),
+            pins,
+            champion=None,
+            run=run,
+            reason="setup",
+            # A champion is changed by gated updates only: other dev rows must not give it another λ.
+            settled_scale=champion.scale if champion else None,
+        )
     return SetupOutcome(tuple(adapter for adapter, _ in trained), candidate)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from adapterctl.accounting.ledger import FAILED
+from adapterctl.accounting.usage import Usage
 from adapterctl.errors import UsageError
 from adapterctl.examples import Example
 from adapterctl.fingerprint import fingerprint, short
@@ -30,6 +33,7 @@ MOST_SCALES = 6
 """The most values of λ that are tried."""
 
 _EVERY_MANY_STEPS = 10
+_LEAST_LOST_SECONDS = 0.5
 
 
 class _Progress:
@@ -38,6 +42,7 @@ class _Progress:
     def __init__(self, record: StepRecord, run: RunHandle | None) -> None:
         self._record, self._run = record, run
         self._logged = (run.last_step("loss") or 0) if run else 0
+        self._losses: list[float] = []
 
     def on_start(self, lang: str, total_steps: int, done_steps: int) -> None:
         self._record.stage.advance(done_steps, total_steps)
@@ -47,7 +52,12 @@ class _Progress:
     ) -> None:
         self._record.stage.advance(step, total_steps, f"loss {loss:.3f}")
         # A resumed training repeats the steps since its checkpoint; the curve has them already.
-        if self._run and step > self._logged and (step % _EVERY_MANY_STEPS == 0 or step in (1, total_steps)):
+        if not self._run or step <= self._logged:
+            return
+        self._losses.append(loss)
+        if step % _EVERY_MANY_STEPS == 0 or step in (1, total_steps):
+            # Batches of one length, and so often of one task, differ much: a point is the mean since the last one.
+            loss, self._losses = fmean(self._losses), []
             self._run.log_metrics({"loss": loss, "learning_rate": learning_rate, "tokens": tokens}, step=step)
 
 
@@ -90,6 +100,7 @@ def train_adapter(session: Session, job: TrainingJob, *, inputs_key: str, parent
                     steps=result.steps,
                     flops=result.flops,
                 )
+        _book_killed_attempts(session, job.lang, key, result, record)
         if not result.reused:
             _log_training(run, job, key, result, loss_curves({job.lang: result.history}))
     return TrainedAdapter(
@@ -101,6 +112,21 @@ def train_adapter(session: Session, job: TrainingJob, *, inputs_key: str, parent
         result=result,
         rows=len(job.examples),
     )
+
+
+def _book_killed_attempts(session: Session, lang: str, key: str, result: TrainingResult, record: StepRecord) -> None:
+    """Put on the books what killed attempts at this training took: a killed process cannot do so itself.
+
+    The training's own clock goes on with its checkpoints; what it knows beyond this attempt and the failed ones in the
+    ledger was lost to kills. CPU seconds are taken to be wall seconds of one core.
+    """
+    if result.reused:
+        return
+    failed = session.ledger.entries(step="train", key=key, outcome=FAILED)
+    known = record.meter.usage.wall_seconds + sum(entry.usage.wall_seconds for entry in failed)
+    lost = result.seconds - known
+    if lost > _LEAST_LOST_SECONDS:
+        session.book("train", lang, key, Usage(wall_seconds=lost, cpu_seconds=lost), outcome=FAILED)
 
 
 def _log_training(run: RunHandle, job: TrainingJob, key: str, result: TrainingResult, curve: bytes) -> None:

@@ -278,6 +278,7 @@ def test_an_empty_prompt_is_refused(model, tokenizer, tasks):
 
 
 def test_a_candidate_without_tokens_is_refused(model, tokenizer):
-    bare = {"s": TaskSettings(kind="label", labels=["good", ""], separator="")}
+    bare = {"s": TaskSettings(kind="choice", prompt="{question}", separator="")}
+    row = Example(id="x", lang="en", task="s", reference="A", question="b", choices=("good", ""), answer_index=0)
     with pytest.raises(DataError, match="no token"):
-        score(model, tokenizer, [Example(id="x", lang="en", task="s", reference="good", input="b")], bare)
+        score(model, tokenizer, [row], bare)
