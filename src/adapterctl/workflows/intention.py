@@ -61,7 +61,9 @@ def intend(session: Session, lang: str, examples: tuple[Example, ...], champion:
     return Intention(
         job=job,
         inputs_key=inputs_key,
-        update_id=release_id(session, champion, others, {"lang": lang, "training": training_key(job)}),
+        update_id=release_id(
+            session, champion, others, {"lang": lang, "training": training_key(job), "scale": config.update.scale}
+        ),
         champion=champion,
         others=others,
         changed=known is None or known.inputs_key != inputs_key or champion.recipe != recipe or not served,

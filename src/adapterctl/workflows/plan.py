@@ -109,6 +109,8 @@ def plan_update(session: Session, lang: str) -> Plan:
     steps = _steps(session, intention, champion, known is not None, train)
     lines = [Line("train", _seconds(train), _money(session, train))] if _trains(intention) and not known else []
     alike, basis = _alike(session, (UPDATE, SETUP))
+    if session.workspace.config.update.scale == "keep":
+        alike = [line for line in alike if line.step != "choose scale"]
     update_side = Side(UPDATE, tuple([*lines, *alike] if intention.changed else []), _currency(session))
     return Plan(
         command="update",

@@ -93,6 +93,7 @@ def train_adapter(session: Session, job: TrainingJob, *, inputs_key: str, parent
         with session.step("train", job.lang, key, f"train {job.lang}") as record:
             result = train(job, folder, session.workspace.paths.checkpoints, _Progress(record, run))
             record.reused = result.reused
+            record.stage.advance(result.steps, result.steps, f"{result.steps} steps, loss {result.final_loss:.3f}")
             if not result.reused:
                 record.meter.count(
                     tokens=result.tokens,

@@ -24,7 +24,7 @@ from adapterctl.workflows.intention import Intention, intend, release_id, requir
 from adapterctl.workflows.journal import Pending, forget, read_pending, under_way
 from adapterctl.workflows.releases import Release
 from adapterctl.workflows.scoring import Scorer
-from adapterctl.workflows.session import Session
+from adapterctl.workflows.session import Session, options_of
 from adapterctl.workflows.steps import register_adapter, train_adapter
 from adapterctl.workflows.trained import TrainedAdapter
 from adapterctl.workspace import editing
@@ -115,6 +115,7 @@ def update(session: Session, lang: str, *, if_changed: bool = False) -> UpdateOu
             champion=intention.champion,
             run=run,
             reason=f"update {lang}",
+            settled_scale=_kept_scale(session, intention),
         )
         log_comparison(session, run)
     return UpdateOutcome(lang, True, intention.champion, trained, candidate)
@@ -136,6 +137,14 @@ def _setup_first(session: Session) -> str:
         f"{SETUP_FIRST}; it takes {seconds.text(format_seconds(seconds.value))} and costs "
         f"{money.text(format_money(money.value, side.currency))}, {plan.basis}"
     )
+
+
+def _kept_scale(session: Session, intention: Intention) -> float | None:
+    """Return the champion's λ where it is to be kept, None where λ is to be chosen."""
+    config, champion = session.workspace.config, intention.champion
+    same_languages = {*intention.others, intention.job.lang} == set(champion.adapters)
+    same = same_languages and champion.recipe == options_of(config.merge)
+    return champion.scale if same and config.update.scale == "keep" else None
 
 
 def _check(session: Session, data: dict[str, LanguageData], champion: Release) -> Scorecard:

@@ -63,6 +63,11 @@ class UpdateSettings(Settings):
     training: dict[str, Any] = Field(
         default_factory=dict, description="Training settings that hold in updates only, such as fewer epochs."
     )
+    scale: Literal["search", "keep"] = Field(
+        "search",
+        description="Where merge.lambda is auto: search λ again on the dev rows, or keep the champion's as long as "
+        "recipe and languages are the same.",
+    )
 
 
 class ProjectSettings(Settings):

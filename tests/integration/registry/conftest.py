@@ -106,8 +106,8 @@ def postgres_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resolve
     initdb = shutil.which("initdb") or next((str(p) for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
     if initdb is None:
         pytest.skip("PostgreSQL's server (initdb) is not installed")
-    if importlib.util.find_spec("psycopg2") is None:
-        pytest.skip("the driver psycopg2 is not installed: pip install psycopg2-binary")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("the driver psycopg is not installed: pip install psycopg[binary]")
     # PostgreSQL refuses to run as root.
     user = None
     if os.getuid() == 0:
@@ -131,7 +131,7 @@ def postgres_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resolve
     start = [str(control), "-D", str(folder / "data"), "-w", "-l", str(folder / "log"), "-o", where, "start"]
     subprocess.run(start, check=True, **quiet)
     try:
-        uri = f"postgresql+psycopg2://me:ge%2Fheim@127.0.0.1:{port}/postgres"
+        uri = f"postgresql+psycopg://me:ge%2Fheim@127.0.0.1:{port}/postgres"
         yield RegistrySettings(uri=uri).resolve(tmp_path_factory.mktemp("postgres"))
     finally:
         subprocess.run([str(control), "-D", str(folder / "data"), "-m", "immediate", "stop"], check=True, **quiet)

@@ -36,7 +36,7 @@ HOST = ResolvedRegistry("https://me:geheim@mlflow.corp:5000", None, "adapterctl.
             "user name or the password",
             "registry.uri",
         ),
-        ("No module named 'psycopg2'", RegistryError, "no driver", "pip install psycopg2-binary"),
+        ("No module named 'psycopg'", RegistryError, "no driver", "pip install 'psycopg[binary]'"),
         ("(sqlite3.OperationalError) database or disk is full", StorageError, "disk is full", "free some space"),
         ("(sqlite3.OperationalError) attempt to write a readonly database", StorageError, "for writing", "owner"),
         ("(sqlite3.DatabaseError) file is not a database", RegistryError, "damaged", "backup"),
