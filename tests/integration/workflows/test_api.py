@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.small_workspace import LANGUAGES, bring_new_rows
+from tests.support.small_workspace import LANGUAGES, bring_new_rows, change
 
 from adapterctl import Workspace
 from adapterctl.errors import UsageError
@@ -67,3 +67,16 @@ def test_a_language_that_is_not_there(served: Path) -> None:
     for call in (workspace.plan, workspace.update):
         with pytest.raises(UsageError, match="is not in this workspace"):
             call("it")
+
+
+def test_an_update_that_keeps_the_scale_does_not_search_for_it(served: Path, copy: Copy) -> None:
+    root, heard = copy(served), Heard()
+    before = Workspace.open(root).status().champion
+    assert before is not None
+    change(root, "adapterctl.yaml", "  scale: search", "  scale: keep")
+    bring_new_rows(root)
+    outcome = Workspace.open(root, reporter=heard).update("ja")
+    assert outcome.candidate is not None
+    assert outcome.candidate.release.scale == before.scale
+    assert not [title for title in heard.titles if "dev split" in title]
+    assert len([title for title in heard.titles if title.startswith("merge ")]) == 1
