@@ -10,14 +10,13 @@ are kept under ``--work`` by content, so that an interrupted run goes on.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from record import write_result
 
 from adapterctl.examples import Example, parse_row
 from adapterctl.lora.adapter import Adapter
@@ -138,11 +137,6 @@ def markdown(models: Mapping[str, dict[str, dict[str, dict[str, float]]]]) -> st
     return "\n".join(lines)
 
 
-def _commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
@@ -158,17 +152,10 @@ def main() -> None:
     for seed in range(arguments.seeds):
         tables.append(one_seed(session, scorer, seed))
         print(f"seed {seed}: {time.monotonic() - started:.0f} s", flush=True)
-    result = {
-        "what": "primary metric on the test split, mean and sd over seeds",
-        "seeds": arguments.seeds,
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": _commit(),
-        "machine": f"{platform.system()} {platform.machine()}, CPU",
-        "models": summary(tables),
-    }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(markdown(result["models"]))  # type: ignore[arg-type]
+    models = summary(tables)
+    what = "primary metric on the test split, mean and sd over seeds"
+    write_result(arguments.out, what, seeds=arguments.seeds, models=models)
+    print(markdown(models))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

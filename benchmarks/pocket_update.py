@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from record import write_result
 
 from adapterctl.pocket import rows, world
 from adapterctl.workflows.init import init_workspace
@@ -79,16 +78,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/pocket-update.json"))
     arguments = parser.parse_args()
     seeds = [one_seed(arguments.work / f"seed{seed}", seed) for seed in range(arguments.seeds)]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    result = {
-        "what": "adapterctl update --lang ja against adapterctl baseline, whole processes, same machine and run",
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit.stdout.strip(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-        "seeds": seeds,
-    }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    what = "adapterctl update --lang ja against adapterctl baseline, whole processes, same machine and run"
+    write_result(arguments.out, what, seeds=seeds)
 
 
 if __name__ == "__main__":
