@@ -6,7 +6,7 @@
 # Variables:
 #   PYTHON   the interpreter to make it with                       (default: python3.11)
 #   VENV     the folder of the environment                         (default: .venv)
-#   DEV      1 with the tools for tests and linting, 0 without     (default: 1)
+#   DEV      1 with what tests and linting need, 0 without         (default: 1)
 #
 # pip's own variables are respected. On a machine without a GPU, PyTorch's CPU build saves gigabytes of downloads:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu scripts/install.sh
@@ -49,7 +49,7 @@ fi
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check install -qq --constraint constraints.txt "$@"; }
 # PyTorch comes first and alone: it is the largest part, and the one that may come from an index of its own.
 pip torch
-if [ "$dev" = 1 ]; then pip --editable '.[dev]'; else pip --editable .; fi
+if [ "$dev" = 1 ]; then pip --editable '.[dev,peers]'; else pip --editable .; fi
 
 "$venv/bin/adapterctl" --version
 state >"$stamp"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from adapterctl._version import __version__
 
 if TYPE_CHECKING:
-    from adapterctl.api import Workspace
+    from adapterctl.api import Workspace, merge
     from adapterctl.errors import (
         AdapterctlError,
         AdapterError,
@@ -43,9 +43,10 @@ __all__ = [
     "UsageError",
     "Workspace",
     "__version__",
+    "merge",
 ]
 
-_HOMES = {"Workspace": "adapterctl.api"}
+_HOMES = {"Workspace": "adapterctl.api", "merge": "adapterctl.api"}
 """Where a name lives; the others are errors. All are imported when they are asked for: importing adapterctl is free."""
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adapterctl.workflows.reporting import Reporter, SilentReporter
 from adapterctl.workflows.session import Session, reading, working
 from adapterctl.workspace import workspace as files
 
 if TYPE_CHECKING:
+    from adapterctl.errors import Problem
     from adapterctl.evaluation.scorecard import Scorecard
     from adapterctl.workflows.baseline import BaselineOutcome
     from adapterctl.workflows.books import CostReport
     from adapterctl.workflows.plan import Plan
     from adapterctl.workflows.release import Export, Promotion
+    from adapterctl.workflows.remerge import MergeOutcome
     from adapterctl.workflows.review import PastRelease, Status
     from adapterctl.workflows.setup import SetupOutcome
+    from adapterctl.workflows.standalone import Merged
     from adapterctl.workflows.update import UpdateOutcome
+    from adapterctl.workspace.documents import Document
 
 
 class Workspace:
@@ -95,6 +99,21 @@ class Workspace:
         with self._working("evaluate", model) as session:
             return evaluate_model(session, model, langs, split)
 
+    def merge(self, out: str | Path | None = None, **recipe: Any) -> MergeOutcome:
+        """Merge the versions that the champion pins, unregistered.
+
+        Args:
+            out: A folder to write the result to as well.
+            recipe: Keys of the recipe that are to differ from ``adapterctl.yaml``; ``lambda_`` for λ.
+        """
+        from adapterctl.workflows.remerge import recipe_for, remerge
+        from adapterctl.workflows.targets import Target
+
+        target = Target(Path(out) if out is not None else None)
+        checked = recipe_for(self.files, _recipe_document(recipe), target=target)
+        with self._working("merge", "merged") as session:
+            return remerge(session, target, checked.recipe, checked.warnings)
+
     def status(self) -> Status:
         """Say where the project stands."""
         from adapterctl.workflows.review import status
@@ -132,3 +151,65 @@ class Workspace:
         from adapterctl.workflows.release import export
 
         return export(self._reading("export"), Path(to), alias)
+
+
+def merge(
+    adapters: Sequence[str | Path] | Mapping[str, str | Path],
+    out: str | Path,
+    *,
+    recipe: str | Path | None = None,
+    to_model: str | Path | None = None,
+    cache: str | Path | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
+    **keys: Any,
+) -> Merged:
+    """Merge the adapters in folders into one: no workspace, no registry, no base model.
+
+    >>> made = merge({"de": "de-lora", "ja": "ja-lora"}, "merged", method="ties", density=0.4)  # doctest: +SKIP
+    >>> made.report.energy_kept  # doctest: +SKIP
+    0.83
+
+    Args:
+        adapters: PEFT folder by language; or folders that say their language themselves, by what they record or by
+            what they are called, and texts such as ``ja=DIR``.
+        out: Where the merged adapter appears, all at once; an earlier merge there is replaced.
+        recipe: A file with the recipe.
+        to_model: Folder of the base model: then the merged model is written instead of an adapter.
+        cache: Folder of intermediate results that a later merge takes again.
+        threads: How many modules are worked on at a time; None leaves it to the engine.
+        device: ``cpu`` or ``cuda``.
+        reporter: Who watches; nobody by default.
+        keys: Keys of the recipe, over those of the file; ``lambda_`` for λ.
+
+    Raises:
+        UsageError: Recipe or folders cannot be used; ``problems`` has everything that is wrong with any of them.
+        AdapterError: The adapters cannot be used.
+    """
+    from adapterctl.workflows.standalone import merge_folders
+    from adapterctl.workflows.targets import Target
+    from adapterctl.workspace.recipes import over, read_recipe
+
+    if isinstance(adapters, Mapping):
+        adapters = [f"{lang}={folder}" for lang, folder in adapters.items()]
+    document = _recipe_document(keys)
+    problems: list[Problem] = []
+    if recipe is not None:
+        file, problems = read_recipe(Path(recipe))
+        document = over(file, document)
+    model, kept = (Path(path) if path is not None else None for path in (to_model, cache))
+    return merge_folders(
+        [str(folder) for folder in adapters],
+        document,
+        Target(Path(out), model, kept, threads, device),
+        reporter=reporter or SilentReporter(),
+        problems=problems,
+    )
+
+
+def _recipe_document(keys: Mapping[str, Any]) -> Document:
+    """Return keys of a recipe as they were passed; ``lambda`` is no name in Python, so ``lambda_`` stands for it."""
+    from adapterctl.workspace.recipes import document_of
+
+    return document_of({key.removesuffix("_"): value for key, value in keys.items()})

@@ -20,6 +20,7 @@ POCKET = "pocket"
 """The name of the base model that is shipped with the package."""
 
 _IDENTIFYING = ("config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "chat_template.jinja")
+_HUB_DOCUMENTS = ("config.json", "tokenizer.json")
 _WHOLLY_HASHED = 256 * 2**20
 
 
@@ -112,19 +113,35 @@ def _folder_identity(folder: Path) -> str:
 
 
 def _hub_identity(settings: BaseModelSettings) -> str:
+    known: dict[str, Any] = {"name": settings.path, "revision": settings.revision}
+    for name in _HUB_DOCUMENTS:
+        known[name] = file_hash(_hub_file(settings, name))
+    return fingerprint(known)
+
+
+def _hub_file(settings: BaseModelSettings, name: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    known: dict[str, Any] = {"name": settings.path, "revision": settings.revision}
     try:
-        for name in ("config.json", "tokenizer.json"):
-            known[name] = file_hash(Path(hf_hub_download(settings.path, name, revision=settings.revision)))
+        return Path(hf_hub_download(settings.path, name, revision=settings.revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise BaseModelError(
             f"base model '{settings.path}' is neither a folder nor to be had from the hub: {error}",
             hint="set base_model.path in adapterctl.yaml to a folder, or log in with: hf auth login",
         ) from error
-    return fingerprint(known)
+
+
+def document_hashes(base: BaseModel) -> dict[str, str]:
+    """Return SHA-256 of the base model's ``config.json`` and ``tokenizer.json``, those of them that it has.
+
+    Raises:
+        BaseModelError: The hub cannot give them.
+    """
+    folder = Path(base.location)
+    if folder.is_dir():
+        return {name: file_hash(folder / name) for name in _HUB_DOCUMENTS if (folder / name).is_file()}
+    return {name: file_hash(_hub_file(base.settings, name)) for name in _HUB_DOCUMENTS}
 
 
 def find(settings: BaseModelSettings, root: Path) -> BaseModel:

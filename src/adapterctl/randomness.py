@@ -23,3 +23,8 @@ def generator(*names: str | int) -> np.random.Generator:
 def integer_seed(*names: str | int) -> int:
     """Return a seed below 2**31 for libraries that take nothing but an integer."""
     return int.from_bytes(_digest(names)[16:20], "little") >> 1
+
+
+def key(*names: str | int) -> int:
+    """Return 64 bits that belong to ``names``, for code that makes its own random numbers from a key and a counter."""
+    return int.from_bytes(_digest(names)[20:28], "little")

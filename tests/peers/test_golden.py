@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 from tests.support.adapters import dense_deltas, relative_error, shared_folder
+from tests.support.cli import invoke
+from tests.support.merging import assert_close, expected_of, factors_of
 
 from adapterctl.lora.adapter import Adapter
 from adapterctl.merging.engine import merge
@@ -46,6 +48,53 @@ def test_golden(case: Path, entry: dict[str, Any], tmp_path: Path) -> None:
     assert set(found) == set(expected)
     for module, tensor in expected.items():
         assert relative_error(found[module], tensor) <= entry["tolerance"], module
+
+
+def arguments(case: Path, entry: dict[str, Any], out: Path) -> list[str]:
+    """An entry as a person would type it."""
+    called = {lang: {"ja2": "fr"}.get(lang, lang) for lang in entry["weights"]}  # ja2 is no tag of a language.
+    folders = [f"{called[lang]}={case / 'adapters' / lang}" for lang in entry["weights"]]
+    weights = [text for lang, weight in entry["weights"].items() for text in ("--weight", f"{called[lang]}={weight}")]
+    options = {
+        "--out": out,
+        "--method": entry["method"],
+        "--density": entry["density"],
+        "--lambda": entry["lambda"],
+        "--semantics": entry["semantics"],
+        "--seed": entry["seed"],
+        "--rank": entry["rank"] or "auto",
+    }
+    return ["merge", *folders, *weights, *(str(text) for pair in options.items() for text in pair)]
+
+
+@pytest.mark.parametrize(("case", "entry"), ENTRIES)
+def test_golden_through_the_command_line(case: Path, entry: dict[str, Any], tmp_path: Path) -> None:
+    done = invoke(*arguments(case, entry, tmp_path / "out"), "--json")
+    assert done.exit_code == 0, done.err
+    assert done.json
+    found = dense_deltas(tmp_path / "out")
+    expected = load_file(case / entry["expected"])
+    assert set(found) == set(expected)
+    for module, tensor in expected.items():
+        assert relative_error(found[module], tensor) <= entry["tolerance"], module
+
+
+@pytest.mark.skipif(not ENTRIES, reason=ABSENT)
+@pytest.mark.parametrize(
+    "weights", [{"de": -0.75, "en": 1.25, "ja": 0.0}, {"de": 0.0, "en": -1.0, "ja": -0.5}], ids=str
+)
+@pytest.mark.parametrize("semantics", ["paper", "mergekit", "peft"])
+@pytest.mark.parametrize("method", ["linear", "ties", "knots-ties", "core-tsv"])
+def test_negative_and_zero_weights_through_the_command_line(
+    tmp_path: Path, method: str, semantics: str, weights: dict[str, float]
+) -> None:
+    case = CASES / "three-languages"
+    keys = {"method": method, "semantics": semantics, "density": 0.4, "weights": weights}
+    entry = {**keys, "lambda": -0.5, "seed": 0, "rank": "full"}
+    done = invoke(*arguments(case, entry, tmp_path / "out"))
+    assert done.exit_code == 0, done.err
+    expected = expected_of(factors_of({lang: case / "adapters" / lang for lang in weights}), keys)
+    assert_close(dense_deltas(tmp_path / "out"), {module: -0.5 * tensor for module, tensor in expected.items()})
 
 
 @pytest.mark.parametrize(

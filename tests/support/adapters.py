@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -107,6 +108,33 @@ def dense_deltas(folder: Path, scale: float | None = None) -> dict[str, torch.Te
         name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): factor
         * (tensors[name.replace("lora_A", "lora_B")].double() @ tensors[name].double())
         for name in tensors
+        if name.endswith("lora_A.weight")
+    }
+
+
+def scale_and_rank(config: Mapping[str, Any], module: str) -> tuple[float, int]:
+    """Return the factor on BA and r of a module, by PEFT's rules: the first key that matches the end of its path."""
+
+    def of(pattern: str, default: float) -> float:
+        found = [value for key, value in config.get(pattern, {}).items() if re.match(rf"(.*\.)?({key})$", module)]
+        return float(found[0]) if found else default
+
+    rank = int(of("rank_pattern", config["r"]))
+    alpha = of("alpha_pattern", config["lora_alpha"])
+    return alpha / (rank**0.5 if config.get("use_rslora") else rank), rank
+
+
+def read_factors(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
+    """Return B, A (float64) and the scale of every module, read with the safetensors library."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    tensors = load_file(folder / "adapter_model.safetensors")
+    return {
+        (module := name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")): (
+            tensors[name.replace("lora_A", "lora_B")].double(),
+            tensors[name].double(),
+            scale_and_rank(config, module)[0],
+        )
+        for name in sorted(tensors)
         if name.endswith("lora_A.weight")
     }
 

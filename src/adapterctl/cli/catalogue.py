@@ -29,11 +29,15 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "setup": Entry("maintain", "setup", "Train every language, merge, evaluate, and make the first champion."),
         "update": Entry("maintain", "update", "Retrain one language and make the next release."),
         "train": Entry("steps", "train", "Train adapters and register them."),
-        "merge": Entry("steps", "merge", "Merge the adapters of all languages into one."),
+        "merge": Entry("merge", "merge", "Merge the adapters of all languages into one."),
         "evaluate": Entry("steps", "evaluate", "Measure a model on the evaluation suite."),
         "baseline": Entry("maintain", "baseline", "Train and measure one adapter on all languages together."),
         "add": Entry("maintain", "add", "Add a language to the workspace."),
         "remove": Entry("maintain", "remove", "Take a language out of the workspace."),
+    },
+    "Merge": {
+        "adapter": Entry("adapter", "adapter", "Say whether adapters fit together, and how much they interfere."),
+        "recipe": Entry("recipe", "recipe", "Show the merge methods, and what is odd about a recipe."),
     },
     "Review & release": {
         "status": Entry("review", "status", "Show the champion, the candidate and what has changed since."),

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from adapterctl.errors import AdapterError
+from adapterctl.errors import AdapterError, Problem
 from adapterctl.fingerprint import canonical_json
-from adapterctl.lora.delta import LowRankDelta, raw_bytes
+from adapterctl.lora.delta import LowRankDelta
 from adapterctl.lora.peft_config import canonical_config, config_problems, rank_of, scale_of
+from adapterctl.lora.tensorfile import TensorFile
+from adapterctl.lora.untrusted import Identity, parse_json, read_small, shown
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 PEFT_PREFIX = "base_model.model."
 """What PEFT puts before the path of a module in the names of tensors."""
 
-_FACTOR = re.compile(re.escape(PEFT_PREFIX) + r"(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
-_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
+LARGEST_CONFIG = 1 << 23
+"""Bytes of a configuration that are still read."""
 
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
+_FACTOR = re.compile(
+    re.escape(PEFT_PREFIX) + r"(?P<module>[\w-]+(?:\.[\w-]+)*)\.lora_(?P<factor>[AB])\.weight", re.ASCII
+)
+"""A module's path has nothing in it that a file's path could be made of."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,13 @@ class Adapter:
         folder: Where it lies.
         config: The parsed ``adapter_config.json``.
         lang: BCP-47 tag of the language, or None where it does not matter.
+        config_identity: What told the configuration's file from others when it was read.
     """
 
     folder: Path
     config: dict[str, Any] = field(hash=False)
     lang: str | None = None
+    config_identity: Identity | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def open(cls, folder: Path, lang: str | None = None) -> Adapter:
@@ -56,7 +60,8 @@ class Adapter:
         folder = Path(folder)
         path = folder / CONFIG_FILE
         try:
-            config = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+            text, identity = read_small(path, LARGEST_CONFIG)
+            config = parse_json(text)
             canonical_json(config).encode("utf-8")
         except FileNotFoundError:
             reason = (
@@ -64,12 +69,13 @@ class Adapter:
             )
             raise AdapterError(reason, hint="give the folder that PEFT's save_pretrained wrote") from None
         except (ValueError, RecursionError) as error:
-            raise AdapterError(f"{path} is not valid JSON: {error}", hint="save the adapter again") from None
+            reason = f"{path} is not valid JSON: {shown(str(error))}"
+            raise AdapterError(reason, hint="save the adapter again") from None
         except OSError as error:
             raise AdapterError(f"cannot read {path}: {error.strerror}") from error
         if not isinstance(config, dict):
             raise AdapterError(f"{path} is not a JSON object", hint="save the adapter again")
-        return cls(folder, config, lang)
+        return cls(folder, config, lang, identity)
 
     @property
     def name(self) -> str:
@@ -87,15 +93,14 @@ class Adapter:
         return self.config.get("revision")
 
     @cached_property
-    def _file(self) -> Any:
-        """The memory-mapped tensors.
+    def _file(self) -> TensorFile:
+        """The file of its tensors, open.
 
         Raises:
             AdapterError: The file is missing, truncated, or not safetensors.
         """
-        path = self.folder / TENSOR_FILE
         try:
-            return safe_open(path, framework="pt", device="cpu")
+            return TensorFile(self.folder / TENSOR_FILE)
         except FileNotFoundError:
             pickled = (self.folder / "adapter_model.bin").exists()
             raise AdapterError(
@@ -103,30 +108,29 @@ class Adapter:
                 + (", only adapter_model.bin, a pickle, which is never loaded" if pickled else ""),
                 hint="save the adapter again with safe_serialization=True",
             ) from None
-        except (SafetensorError, ValueError, OverflowError) as error:
-            # Only now: the length that a safetensors file begins with can look like the start of a pickle.
-            with path.open("rb") as handle:
-                pickled = handle.read(4).startswith(_PICKLE_STARTS)
-            if pickled:
-                raise AdapterError(
-                    f"{path} is a pickle with another name; it is never loaded, because a pickle can run code",
-                    hint="save the adapter again with safe_serialization=True",
-                ) from None
-            raise AdapterError(
-                f"{path} is not a complete safetensors file: {error}", hint="copy or train the adapter again"
-            ) from None
-        except OSError as error:
-            raise AdapterError(f"cannot read {path}: {error.strerror or error}") from error
 
     @cached_property
     def tensor_names(self) -> tuple[str, ...]:
         """The names of all tensors, sorted."""
-        return tuple(sorted(self._file.keys()))
+        return tuple(sorted(self._file.entries))
 
     @cached_property
     def metadata(self) -> Mapping[str, str]:
         """The free text in the header of the tensor file."""
-        return dict(self._file.metadata() or {})
+        return dict(self._file.metadata)
+
+    @property
+    def identity(self) -> tuple[Identity, Identity | None]:
+        """What tells the files of tensors and configuration from all others and from their former selves.
+
+        Device, inode, size and times of change of each: as long as they are the same, so is :attr:`content_hash`, and
+        a cache need not read the tensors to know it. As with git's index, a file that is changed in place twice within
+        one tick of the disk's clock looks the same: distrust an identity younger than that.
+
+        Raises:
+            AdapterError: The tensors cannot be read.
+        """
+        return self._file.identity, self.config_identity
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return one tensor as it is stored.
@@ -134,11 +138,24 @@ class Adapter:
         Raises:
             AdapterError: There is no such tensor, or the file is damaged.
         """
-        try:
-            value: torch.Tensor = self._file.get_tensor(name)
-        except (SafetensorError, ValueError, RuntimeError, OverflowError) as error:
-            raise AdapterError(f"{self.name}: cannot read tensor {name}: {error}") from None
-        return value
+        return self._file.read(name)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return what the numbers of a tensor are stored in, without reading them.
+
+        Raises:
+            AdapterError: There is no such tensor, or the file is damaged.
+        """
+        return self._file.entry(name).dtype
+
+    def not_finite(self, name: str) -> tuple[int, int] | None:
+        """Return how many numbers of a tensor are NaN or infinite, and how many it has; None where all are finite.
+
+        Raises:
+            AdapterError: There is no such tensor, or the file is damaged.
+        """
+        bad = self._file.count_not_finite(name)
+        return (bad, math.prod(self._file.entry(name).shape)) if bad else None
 
     @cached_property
     def factors(self) -> Mapping[str, Mapping[str, str]]:
@@ -166,7 +183,7 @@ class Adapter:
     def shape(self, module: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the shapes of A and B of a module without reading their numbers."""
         pair = self._pair(module)
-        a, b = (tuple(self._file.get_slice(pair[factor]).get_shape()) for factor in "AB")
+        a, b = (self._file.entry(pair[factor]).shape for factor in "AB")
         return a, b
 
     def _pair(self, module: str) -> Mapping[str, str]:
@@ -175,18 +192,49 @@ class Adapter:
             raise AdapterError(f"{self.name}: {module} has no {' and no '.join(missing)}")
         return pair
 
+    @cached_property
+    def _config_problems(self) -> tuple[Problem, ...]:
+        return tuple(config_problems(self.config, self.name))
+
+    def scale(self, module: str) -> float:
+        """Return the factor on B·A of a module: α/r, or α/√r for rsLoRA.
+
+        Raises:
+            AdapterError: The configuration does not describe plain LoRA.
+        """
+        if problems := self._config_problems:
+            raise AdapterError(f"the adapter {self.name} cannot be used", problems=problems)
+        return scale_of(self.config, module)
+
+    def read_into(self, module: str, factor: Literal["A", "B"], out: torch.Tensor) -> None:
+        """Read A (``rank × in``) or B (``out × rank``) of a module into ``out``, whose type its numbers take.
+
+        Nothing is mapped, and no memory is taken that grows with the tensor; several threads may read at once. The
+        scale is not applied, and NaN is not looked for.
+
+        Args:
+            module: One of :attr:`modules`.
+            factor: Which of the two.
+            out: A float32 or float64 tensor of the factor's shape, on any device.
+
+        Raises:
+            AdapterError: The module has no such factor of numbers, its shape is another, or it cannot be read.
+        """
+        try:
+            self._file.read_into(self._pair(module)[factor], out)
+        except ValueError as error:
+            raise AdapterError(f"{self.name}: {error}") from None
+
     def delta(self, module: str, dtype: torch.dtype = torch.float32) -> LowRankDelta:
         """Return ΔW of one module as factors, with the scale of that module.
 
         Raises:
             AdapterError: The module is missing, or its configuration or tensors cannot be used.
         """
-        if problems := config_problems(self.config, self.name):
-            raise AdapterError(f"the adapter {self.name} cannot be used", problems=problems)
-        pair = self._pair(module)
+        scale, pair = self.scale(module), self._pair(module)
         a, b = (self.tensor(pair[factor]).to(dtype) for factor in "AB")
         try:
-            return LowRankDelta(a, b, scale_of(self.config, module))
+            return LowRankDelta(a, b, scale)
         except ValueError as error:
             raise AdapterError(f"{self.name}: {module}: {error}") from None
 
@@ -202,7 +250,8 @@ class Adapter:
         """
         digest = hashlib.sha256(canonical_json(canonical_config(self.config)).encode("utf-8"))
         for name in self.tensor_names:
-            tensor = self.tensor(name)
-            digest.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode("utf-8"))
-            digest.update(raw_bytes(tensor))
+            entry = self._file.entry(name)
+            digest.update(canonical_json([name, str(entry.dtype), list(entry.shape)]).encode("utf-8"))
+            for piece in self._file.pieces(name):
+                digest.update(piece)
         return digest.hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterctl.errors import AdapterError
+from adapterctl.lora.adapter import Adapter
 
 
 @contextmanager
@@ -32,8 +33,9 @@ def attached(model: Any, folder: Path | None, factor: float = 1.0, *, fold: bool
     try:
         combined = _put_on(model, folder)
     except Exception as error:
+        reason = error.message if isinstance(error, AdapterError) else error
         raise AdapterError(
-            f"adapter {folder} does not fit the base model: {error}",
+            f"adapter {folder} does not fit the base model: {reason}",
             hint="check that it was trained on this base model",
         ) from error
     try:
@@ -54,6 +56,8 @@ def _put_on(model: Any, folder: Path) -> Any:
     """
     from peft import PeftConfig, PeftModelForCausalLM
 
+    # PEFT would go on to adapter_model.bin, a pickle, and then to a repository of that name on the hub.
+    _ = Adapter.open(folder).tensor_names
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = True
     combined = PeftModelForCausalLM(model, config)

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
-
-import torch
+from typing import Literal
 
 from adapterctl.errors import AdapterError, Problem
-from adapterctl.lora.adapter import TENSOR_FILE, Adapter
+from adapterctl.lora.adapter import Adapter
+from adapterctl.lora.origin import disagreement, name_of, origin_problems
 from adapterctl.lora.peft_config import config_problems
+from adapterctl.lora.soundness import listed, naming_problems, tensor_problems
+from adapterctl.lora.untrusted import shown
 
-_SHOWN = 5
-"""How many names a message lists before it says "and N more"."""
+Missing = Literal["refuse", "zero", "present"]
+"""What becomes of a module that only some adapters have, as a merge recipe says it."""
+
+_HINT = "merge only adapters of one base model; train the others on it again"
 
 
-def open_compatible(folders: Mapping[str, Path], *, base_model: str | None = None) -> tuple[Adapter, ...]:
+def open_compatible(
+    folders: Mapping[str, Path], *, base_model: str | None = None, missing: Missing = "refuse", numbers: bool = True
+) -> tuple[Adapter, ...]:
     """Open one adapter for each language and check that they fit together.
 
     Args:
         folders: The PEFT folder of every language.
         base_model: The base model all of them must have been trained on; None: they must agree with one another.
+        missing: Whether a module that only some adapters have is a problem: under ``refuse`` only.
+        numbers: Whether NaN and infinities are looked for, which reads all tensors.
 
     Raises:
         AdapterError: With every problem of every folder.
@@ -32,124 +41,97 @@ def open_compatible(folders: Mapping[str, Path], *, base_model: str | None = Non
             adapters.append(Adapter.open(folder, lang))
         except AdapterError as error:
             problems.append(Problem(f"{lang} ({folder})", error.message, error.hint))
-    _raise(problems + check(adapters, base_model=base_model))
+    raise_problems(problems + check(adapters, base_model=base_model, missing=missing, numbers=numbers))
     return tuple(adapters)
 
 
-def require_compatible(adapters: Sequence[Adapter], *, base_model: str | None = None) -> None:
+def require_compatible(
+    adapters: Sequence[Adapter], *, base_model: str | None = None, missing: Missing = "refuse", numbers: bool = True
+) -> None:
     """Raise if :func:`check` finds anything.
 
     Raises:
         AdapterError: With every problem of every adapter.
     """
-    _raise(check(adapters, base_model=base_model))
+    raise_problems(check(adapters, base_model=base_model, missing=missing, numbers=numbers))
 
 
-def _raise(problems: Sequence[Problem]) -> None:
+def raise_problems(problems: Sequence[Problem]) -> None:
+    """Raise if there are problems.
+
+    Raises:
+        AdapterError: With all of them.
+    """
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise AdapterError(f"the adapters cannot be used together: {count}", problems=problems)
 
 
-def check(adapters: Sequence[Adapter], *, base_model: str | None = None) -> list[Problem]:
-    """Return everything that keeps adapters from being merged: each on its own, then against one another.
+def check(
+    adapters: Sequence[Adapter],
+    *,
+    base_model: str | None = None,
+    missing: Missing = "refuse",
+    numbers: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Problem]:
+    """Return everything that keeps adapters from being merged: first what holds for a whole adapter, then modules.
 
-    Reads every tensor once. An adapter whose own files cannot be read is left out of the comparison.
+    Reads every tensor once, a piece at a time. An adapter whose own files cannot be read is left out of the
+    comparison of modules and shapes.
+
+    Args:
+        adapters: One for each language.
+        base_model: The base model all of them must have been trained on; None: they must agree with one another.
+        missing: Whether a module that only some adapters have is a problem: under ``refuse`` only. The shapes of
+            those that have it must agree all the same.
+        numbers: Whether NaN and infinities are looked for; without, no tensor is read.
+        progress: Told how many adapters of how many have been read.
     """
     problems: list[Problem] = []
+    single: list[list[Problem]] = []
     readable = []
-    for adapter in adapters:
-        own = config_problems(adapter.config, adapter.name)
+    for place, adapter in enumerate(adapters):
+        problems += config_problems(adapter.config, adapter.name)
         try:
-            own += _tensor_problems(adapter)
+            problems += naming_problems(adapter)
+            single.append(tensor_problems(adapter, numbers=numbers))
             readable.append(adapter)
         except AdapterError as error:
-            own.append(Problem(adapter.name, error.message, error.hint))
-        problems += own
-    problems += _base_problems(adapters, base_model)
-    problems += _disagreements(
-        adapters, "task type", lambda adapter: adapter.config.get("task_type"), "use adapters trained for one task type"
-    )
-    problems += _disagreements(
-        adapters,
-        "fan_in_fan_out",
-        lambda adapter: bool(adapter.config.get("fan_in_fan_out")),
-        "use adapters of one base model",
-    )
-    return problems + _coverage_problems(readable) + _shape_problems(readable)
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
-
-
-def _tensor_problems(adapter: Adapter) -> list[Problem]:
-    where = adapter.name
-    problems = []
-    if unknown := adapter.unknown_tensors:
-        message = f"{TENSOR_FILE} holds tensors that are not A or B of a linear layer: {_listed(unknown)}"
-        problems.append(Problem(where, message, "train the adapter as plain LoRA on linear layers"))
-    if not adapter.modules:
-        problems.append(Problem(where, f"{TENSOR_FILE} holds no LoRA factors", "train the adapter again"))
-    valid_config = not config_problems(adapter.config, where)
-    for module in adapter.modules:
-        try:
-            a, b = adapter.shape(module)
-        except AdapterError as error:
-            problems.append(Problem(where, error.message.removeprefix(f"{where}: ")))
-            continue
-        if len(a) != 2 or len(b) != 2 or a[0] != b[1]:
-            problems.append(Problem(where, f"{module}: A {a} and B {b} are not factors of one matrix"))
-        elif valid_config and a[0] != adapter.rank(module):
-            message = f"{module}: the tensors have rank {a[0]}, the configuration says {adapter.rank(module)}"
-            problems.append(Problem(where, message, "correct r or rank_pattern in adapter_config.json"))
-    return problems + [problem for name in adapter.tensor_names for problem in _number_problems(adapter, name)]
-
-
-def _number_problems(adapter: Adapter, name: str) -> list[Problem]:
-    tensor = adapter.tensor(name)
-    if not tensor.is_floating_point():
-        return [Problem(adapter.name, f"{name} holds {tensor.dtype}, not floating-point numbers")]
-    if tensor.element_size() == 1:
-        tensor = tensor.to(torch.float32)
-    bad = int(tensor.numel() - torch.isfinite(tensor).sum().item())
-    if not bad:
-        return []
-    return [Problem(adapter.name, f"{name}: {bad} of {tensor.numel()} numbers are NaN or infinite", "train it again")]
-
-
-def _disagreements(
-    adapters: Sequence[Adapter], what: str, value: Callable[[Adapter], object], hint: str
-) -> list[Problem]:
-    holders: dict[str, list[str]] = defaultdict(list)
-    for adapter in adapters:
-        holders[str(value(adapter))].append(adapter.lang or str(adapter.folder))
-    if len(holders) < 2:
-        return []
-    said = "; ".join(f"{', '.join(names)}: {held}" for held, names in holders.items())
-    return [Problem("", f"the adapters do not have the same {what} ({said})", hint)]
+            problems.append(Problem(adapter.name, error.message, error.hint))
+        if progress is not None:
+            progress(place + 1, len(adapters))
+    problems += _base_problems(adapters, base_model) + origin_problems(adapters)
+    task_types = [(name_of(adapter), adapter.config.get("task_type")) for adapter in adapters]
+    problems += disagreement("task type", task_types, "use adapters trained for one task type")
+    turned = [(name_of(adapter), bool(adapter.config.get("fan_in_fan_out"))) for adapter in adapters]
+    problems += disagreement("fan_in_fan_out", turned, "use adapters of one base model")
+    if missing == "refuse":
+        problems += _coverage_problems(readable)
+    # In turns, and last: a wrong rank is wrong in every module, and a screen shows twenty problems.
+    problems += [problem for turn in zip_longest(*single) for problem in turn if problem is not None]
+    return problems + _shape_problems(readable)
 
 
 def _base_problems(adapters: Sequence[Adapter], expected: str | None) -> list[Problem]:
-    hint = "merge only adapters of one base model; train the others on it again"
-    revisions = _disagreements(adapters, "revision of the base model", lambda adapter: adapter.revision, hint)
+    differing = disagreement("revision of the base model", [(name_of(one), one.revision) for one in adapters])
     if expected is None:
-        return _disagreements(adapters, "base model", lambda adapter: adapter.base_model, hint) + revisions
+        return disagreement("base model", [(name_of(one), one.base_model) for one in adapters]) + differing
     return [
-        Problem(adapter.name, f"its base model is {adapter.base_model}, not {expected}", hint)
+        Problem(adapter.name, f"its base model is {shown(str(adapter.base_model))}, not {expected}", _HINT)
         for adapter in adapters
         if adapter.base_model != expected
-    ] + revisions
+    ] + differing
 
 
 def _coverage_problems(adapters: Sequence[Adapter]) -> list[Problem]:
     everything = {module for adapter in adapters for module in adapter.modules}
     problems = []
     for adapter in adapters:
-        if adapter.modules and (missing := sorted(everything - set(adapter.modules))):
-            message = f"it lacks modules that other adapters have: {_listed(missing)}"
-            problems.append(Problem(adapter.name, message, "train all adapters with the same target_modules"))
+        if adapter.modules and (lacking := sorted(everything - set(adapter.modules))):
+            message = f"it lacks modules that other adapters have: {listed(lacking)}"
+            hint = "train all adapters with the same target_modules, or merge with missing: zero or present"
+            problems.append(Problem(adapter.name, message, hint))
     return problems
 
 
@@ -160,10 +142,10 @@ def _shape_problems(adapters: Sequence[Adapter]) -> list[Problem]:
             if set(adapter.factors[module]) == {"A", "B"}:
                 a, b = adapter.shape(module)
                 if len(a) == len(b) == 2:
-                    held[module][b[0], a[1]].append(adapter.lang or str(adapter.folder))
+                    held[module][b[0], a[1]].append(name_of(adapter))
     problems = []
     for module, shapes in sorted(held.items()):
         if len(shapes) > 1:
             said = "; ".join(f"{', '.join(names)}: {out} × {width}" for (out, width), names in shapes.items())
-            problems.append(Problem(module, f"the adapters do not have the same shape ({said})"))
+            problems.append(Problem(shown(module), f"the adapters do not have the same shape ({said})"))
     return problems

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,123 +14,193 @@ from adapterctl.errors import AdapterError
 from adapterctl.files import disk_errors, staged_folder, write_json, write_text
 from adapterctl.fingerprint import canonical_json
 from adapterctl.lora.adapter import CONFIG_FILE, PEFT_PREFIX, TENSOR_FILE
-from adapterctl.lora.delta import LowRankDelta, raw_bytes
+from adapterctl.lora.delta import raw_bytes
 
-_STORED = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-
-Factors = LowRankDelta | tuple[torch.Tensor, torch.Tensor]
-"""A delta, or its ``(A, B)`` with scale 1."""
+_STORED = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 
 
-def write_adapter(
-    folder: Path,
-    deltas: Mapping[str, Factors],
-    *,
-    base_model: str | None,
-    revision: str | None = None,
-    dtype: torch.dtype = torch.float32,
-    rank: int = 1,
-    metadata: Mapping[str, str] | None = None,
-    target_modules: Sequence[str] | None = None,
-    task_type: str | None = "CAUSAL_LM",
-    fan_in_fan_out: bool = False,
-    documents: Mapping[str, str] | None = None,
-) -> None:
-    """Write deltas as a plain LoRA adapter with α = r, which PEFT and vLLM load as it is.
+class AdapterWriter:
+    """Writes the factors of a PEFT folder module by module, in any order and from several threads.
 
-    The scale is folded into B. All modules get the rank of the largest one, the others filled up with zeros: that
-    is exact, and right also for programs that do not know ``rank_pattern``. Same arguments, same bytes.
+    The file has its full size from the beginning, and what is not written is zero: a disk that is too small is known
+    before the work. The bytes depend on the content alone: tensors in the order of their names, no padding, no time.
 
     Args:
-        folder: Where the adapter appears, all at once; an existing folder is replaced.
-        deltas: ΔW of every module by its path.
-        base_model: The base model's path or hub id.
-        revision: The base model's revision.
+        folder: An existing folder, such as one of ``files.staged_folder``; the caller makes it final.
+        shapes: ``(out, in)`` of every module by its path.
+        rank: r of the adapter; smaller factors are filled up with zeros, which is exact, and right also for programs
+            that do not know ``rank_pattern``.
         dtype: What the tensors are stored in.
-        rank: The least r of the adapter; it grows to the largest rank among the deltas.
         metadata: Text for the header of the tensor file.
-        target_modules: How the configuration names the modules; by default their full paths.
-        task_type: PEFT's task type.
-        fan_in_fan_out: Whether the base model's layers store their weights transposed.
-        documents: Further text files of the folder, by name.
 
     Raises:
-        AdapterError: There is no delta, a delta holds NaN or an infinity, or ``dtype`` cannot be stored.
+        AdapterError: There is no module, or ``dtype`` cannot be stored.
         StorageError: The disk is full, read-only or not permitted.
     """
-    if not deltas:
-        raise AdapterError("an adapter without any module cannot be written")
-    if dtype not in _STORED:
-        raise AdapterError(f"adapters are stored in float32, bfloat16 or float16, not {dtype}")
-    factors = {module: _scaled(deltas[module]) for module in sorted(deltas)}
-    rank = max(1, rank, *(a.shape[0] for a, _ in factors.values()))
-    tensors: dict[str, torch.Tensor] = {}
-    for module, (a, b) in factors.items():
-        tensors[f"{PEFT_PREFIX}{module}.lora_A.weight"] = _padded(a, (rank, a.shape[1])).to(dtype).contiguous()
-        tensors[f"{PEFT_PREFIX}{module}.lora_B.weight"] = _padded(b, (b.shape[0], rank)).to(dtype).contiguous()
-    if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
-        raise AdapterError(f"{broken[0]} holds NaN or infinite numbers ({len(broken)} tensors in all); nothing written")
-    config: dict[str, object] = {
-        "peft_type": "LORA",
-        "task_type": task_type,
-        "base_model_name_or_path": base_model,
-        "revision": revision,
-        "r": rank,
-        "lora_alpha": rank,
-        "target_modules": sorted(target_modules if target_modules is not None else factors),
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "fan_in_fan_out": fan_in_fan_out,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "modules_to_save": None,
-        "use_dora": False,
-        "use_rslora": False,
-    }
-    with staged_folder(folder) as staging:
-        write_tensors(staging / TENSOR_FILE, tensors, {"format": "pt", **(metadata or {})})
-        write_json(staging / CONFIG_FILE, config)
+
+    def __init__(
+        self,
+        folder: Path,
+        shapes: Mapping[str, tuple[int, int]],
+        *,
+        rank: int,
+        dtype: torch.dtype = torch.float32,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        if not shapes:
+            raise AdapterError("an adapter without any module cannot be written")
+        if dtype not in _STORED:
+            raise AdapterError(f"adapters are stored in float64, float32, bfloat16 or float16, not {dtype}")
+        self.folder, self.rank, self.dtype = folder, rank, dtype
+        self._modules = tuple(sorted(shapes))
+        specs = {}
+        for module, (out, width) in shapes.items():
+            specs[_name(module, "A")] = dtype, (rank, width)
+            specs[_name(module, "B")] = dtype, (out, rank)
+        header, self._places, size = _layout(specs, {"format": "pt", **(metadata or {})})
+        self._path = folder / TENSOR_FILE
+        with disk_errors(self._path):
+            self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o644)
+            try:
+                _reserve(self._descriptor, size)
+                write_at(self._descriptor, memoryview(header), 0)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+
+    def __enter__(self) -> AdapterWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def put(self, module: str, a: torch.Tensor, b: torch.Tensor) -> None:
+        """Write the factors of one module: ``a`` is ``q × in``, ``b`` is ``out × q``, q at most the rank.
+
+        Raises:
+            AdapterError: A factor holds NaN or an infinity in the stored type.
+            StorageError: The disk is full.
+        """
+        if b.shape[1] < self.rank:
+            wide = b.new_zeros(b.shape[0], self.rank)
+            wide[:, : b.shape[1]] = b
+            b = wide
+        for factor, tensor in (("A", a), ("B", b)):
+            stored = tensor.to(self.dtype).contiguous()
+            # A sum is finite where all numbers are, and is read from memory faster than they are judged.
+            if not math.isfinite(float(stored.sum())) and not bool(torch.isfinite(stored).all()):
+                raise AdapterError(f"{module}: lora_{factor} would hold NaN or infinite numbers; nothing written")
+            with disk_errors(self._path):
+                write_at(self._descriptor, raw_bytes(stored), self._places[_name(module, factor)])
+
+    def finish(
+        self,
+        *,
+        base_model: str | None,
+        revision: str | None = None,
+        target_modules: Sequence[str] | None = None,
+        task_type: str | None = "CAUSAL_LM",
+        fan_in_fan_out: bool = False,
+        documents: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what belongs beside the tensors.
+
+        Args:
+            base_model: The base model's path or hub id.
+            revision: The base model's revision.
+            target_modules: How the configuration names the modules; by default their full paths.
+            task_type: PEFT's task type.
+            fan_in_fan_out: Whether the base model's layers store their weights transposed.
+            documents: Further text files of the folder, by name.
+
+        Raises:
+            StorageError: The disk is full, read-only or not permitted.
+        """
+        config: dict[str, object] = {
+            "peft_type": "LORA",
+            "task_type": task_type,
+            "base_model_name_or_path": base_model,
+            "revision": revision,
+            "r": self.rank,
+            "lora_alpha": self.rank,
+            "target_modules": sorted(target_modules if target_modules is not None else self._modules),
+            "rank_pattern": {},
+            "alpha_pattern": {},
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "fan_in_fan_out": fan_in_fan_out,
+            "inference_mode": True,
+            "init_lora_weights": True,
+            "modules_to_save": None,
+            "use_dora": False,
+            "use_rslora": False,
+        }
+        write_json(self.folder / CONFIG_FILE, config)
         for name, text in (documents or {}).items():
-            write_text(staging / name, text)
-
-
-def _scaled(delta: Factors) -> tuple[torch.Tensor, torch.Tensor]:
-    return delta.scaled_factors() if isinstance(delta, LowRankDelta) else delta
-
-
-def _padded(tensor: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    if tuple(tensor.shape) == shape:
-        return tensor
-    padded = tensor.new_zeros(shape)
-    padded[: tensor.shape[0], : tensor.shape[1]] = tensor
-    return padded
+            write_text(self.folder / name, text)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file whose bytes depend on its content alone.
 
-    The library's own writer puts the metadata in the order of a hash table, which differs from run to run. The
-    format: length of the header in 8 bytes (little endian), header in JSON, tensors one after another.
-
     Raises:
         StorageError: The disk is full, read-only or not permitted.
     """
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    offset = 0
+    with disk_errors(path), path.open("wb") as handle:
+        handle.writelines(_pieces(tensors, metadata))
+
+
+def tensor_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of a safetensors file that depend on its content alone."""
+    return b"".join(_pieces(tensors, metadata))
+
+
+def _pieces(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    head, _, _ = _layout({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}, metadata)
+    yield head
     for name in sorted(tensors):
-        tensor = tensors[name]
-        end = offset + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _STORED[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
-        offset = end
+        yield raw_bytes(tensors[name])
+
+
+def _name(module: str, factor: str) -> str:
+    return f"{PEFT_PREFIX}{module}.lora_{factor}.weight"
+
+
+def _layout(
+    specs: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> tuple[bytes, dict[str, int], int]:
+    """Return the head of a safetensors file, where every tensor begins in it, and its size.
+
+    The library's own writer puts the metadata in the order of a hash table, which differs from run to run. The
+    format: length of the header in 8 bytes (little endian), header in JSON, tensors one after another.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    offsets = {}
+    end = 0
+    for name in sorted(specs):
+        dtype, shape = specs[name]
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": _STORED[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        offsets[name] = start
     text = canonical_json(header).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    with disk_errors(path), path.open("wb") as handle:
-        handle.write(len(text).to_bytes(8, "little"))
-        handle.write(text)
-        for name in sorted(tensors):
-            handle.write(raw_bytes(tensors[name]))
+    head = len(text).to_bytes(8, "little") + text
+    return head, {name: len(head) + offset for name, offset in offsets.items()}, len(head) + end
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Give a file its full size; where the system can, with the space for it."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
+def write_at(descriptor: int, content: memoryview, position: int) -> None:
+    """Write all of ``content`` from a position of an open file on."""
+    done = 0
+    while done < len(content):
+        done += os.pwrite(descriptor, content[done:], position + done)
 
 
 def copy_adapter(folder: Path, out: Path) -> None:

@@ -1,131 +1,286 @@
-"""The spaces in which adapters are compared: joint bases found from the factors, or ΔW itself by blocks of rows.
+"""The spaces in which adapters are compared: how one module is brought into a space, and back into factors.
 
-Every space describes ΔW of language i as ``left @ part_i @ right`` with orthonormal ``left`` columns and ``right``
-rows, so that merging the parts merges the deltas, and the singular values of the merged part are those of ΔW.
+``factored`` is the stacked factors themselves, ``knots`` and ``core`` are joint bases found from inner products, and
+``dense`` is ΔW, of which there is never more than one module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 
 import torch
 
-from adapterctl.lora.delta import LowRankDelta
-from adapterctl.merging.operators import row_blocks, significant, weighted_sum
+from adapterctl.errors import MergeError
+from adapterctl.merging.arena import Stack, arena, load, load_a, load_b
+from adapterctl.merging.backend import CPU
+from adapterctl.merging.bases import Basis, JointBasis, find_basis, half_gram, joint_basis, smallest_gap
+from adapterctl.merging.factored import GramFiles, factors_apart, regression_mean, stacked_sum
+from adapterctl.merging.factorise import Factored, from_core, from_dense, from_rows, main_directions, undivided
+from adapterctl.merging.grams import Blocks
+from adapterctl.merging.plan import ModulePlan, Plan
+from adapterctl.merging.recipe import MergeRecipe
+from adapterctl.merging.spectral import NEEDS_SINGULAR_BASIS, OPERATORS, Core, weighted_sum
+from adapterctl.merging.tiles import Tiles
 
-BLOCK_ENTRIES = 1 << 20
-"""How many entries of a dense delta are in memory at once for each language: 8 MiB in float64."""
+LARGEST_NORM = 1e36
+"""‖ΔW‖_F of a module from which sums of its entries could leave the range of float32."""
 
-Parts = tuple[torch.Tensor, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Coordinates:
-    """One module of all languages, in the coordinates of a space.
-
-    Attributes:
-        blocks: Gives the parts anew on every call, a block of rows at a time, from the first row to the last.
-        left: ``out × p`` with orthonormal columns; None is the identity.
-        right: ``q × in`` with orthonormal rows; None is the identity.
-    """
-
-    blocks: Callable[[], Iterator[Parts]]
-    left: torch.Tensor | None = None
-    right: torch.Tensor | None = None
+_KEPT_BYTES = 128 << 20
+"""What joint bases may take in memory between two passes over the model; the others are found again."""
 
 
 @dataclass(frozen=True, eq=False)
-class Factored:
-    """A merged module as factors.
+class Prepared:
+    """One module in the coordinates of a space, for methods that judge entries.
 
     Attributes:
-        A: ``rank × in``.
-        B: ``out × rank``.
-        energy: ‖ΔW‖²_F before truncation.
-        lost: The part of it that truncation gave up.
+        tiles: The members' coordinates.
+        finish: From their merged coordinates to factors.
     """
 
-    A: torch.Tensor
-    B: torch.Tensor
-    energy: float
-    lost: float
+    tiles: Tiles
+    finish: Callable[[torch.Tensor], Factored]
 
 
-def dense(deltas: Sequence[LowRankDelta]) -> Coordinates:
-    """ΔW itself, never more than a block of rows of it at once."""
-    out, width = deltas[0].shape
-    factors = [delta.scaled_factors() for delta in deltas]
+class Space(Protocol):
+    """How modules come into a space. Used by several threads at once, each on modules of its own."""
 
-    def blocks() -> Iterator[Parts]:
-        for rows in row_blocks(out, max(1, BLOCK_ENTRIES // width)):
-            yield tuple(b[rows] @ a for a, b in factors)
+    def merge(self, module: ModulePlan) -> Factored:
+        """Merge a module by a method that does not judge entries."""
 
-    return Coordinates(blocks)
+    def prepare(self, module: ModulePlan) -> Prepared:
+        """Bring a module into the space for a method that judges entries."""
+
+    def entries(self, module: ModulePlan) -> int:
+        """Return how many coordinates a member has in a module, at most."""
 
 
-def knots(deltas: Sequence[LowRankDelta]) -> Coordinates:
-    """The joint left singular basis of [ΔW₁ | … | ΔW_T] (KnOTS, arXiv 2410.19735), found from the factors.
+class _Factors:
+    """The stacked factors: weighted sums, RegMean, PEFT's A and B apart."""
 
-    With [s₁B₁ … s_TB_T] = Q [R₁ … R_T] and Aᵢᵀ = QᵢLᵢ, the singular values and left vectors of the concatenation are
-    those of Q [R₁L₁ᵀ … R_TL_Tᵀ]. The part of language i is diag(σ)Vᵢᵀ = uᵀRᵢAᵢ, ``k × in``.
+    def __init__(self, plan: Plan, blocks: Blocks, norms: Norms) -> None:
+        self._recipe, self._dtype = plan.recipe, plan.dtype
+        # A and B apart are too small to be worth a device.
+        self._device = CPU.device if plan.recipe.space == "factors" else plan.backend.device
+        self._blocks, self._norms = blocks, norms
+        self._files = GramFiles(plan.recipe.grams) if plan.recipe.row.combine == "regmean" else None
+
+    def merge(self, module: ModulePlan) -> Factored:
+        stack = load(module, self._dtype, self._device)
+        sums = self._files is None and self._recipe.space == "auto"
+        grams = self._blocks.of(stack, cross_a=sums, cross_b=sums)
+        self._norms.note(stack, grams.norms(stack))
+        if self._recipe.space == "factors":
+            return factors_apart(stack, self._recipe)
+        if self._files is not None:
+            return regression_mean(stack, self._files)
+        if module.total_rank <= module.rank:
+            return stacked_sum(stack, grams)
+        precise = self._recipe.precision == "float64"
+        return _merged_core(stack, *_bases(stack, grams.A, grams.B, False, precise), weighted_sum)
+
+    def prepare(self, module: ModulePlan) -> Prepared:
+        raise NotImplementedError("methods on factors do not judge entries of a space")
+
+    def entries(self, module: ModulePlan) -> int:
+        raise NotImplementedError("methods on factors do not judge entries of a space")
+
+
+class _CoreSpace:
+    """The joint bases of all B and all A (core space, arXiv 2509.17786): core matrices, at most R × R, lossless.
+
+    Entries of core matrices are judged on the CPU wherever the factors lie.
     """
-    q, r = torch.linalg.qr(torch.cat([delta.scaled_factors()[1] for delta in deltas], dim=1))
-    coefficients = r.split([delta.rank for delta in deltas], dim=1)
-    inner = [
-        share @ torch.linalg.qr(delta.A.T, mode="r").R.T for share, delta in zip(coefficients, deltas, strict=True)
-    ]
-    u, s, _ = torch.linalg.svd(torch.cat(inner, dim=1), full_matrices=False)
-    u = u[:, : significant(s)]
-    parts = tuple(u.T @ share @ delta.A for share, delta in zip(coefficients, deltas, strict=True))
-    return Coordinates(lambda: iter((parts,)), left=q @ u)
+
+    def __init__(self, plan: Plan, blocks: Blocks, norms: Norms) -> None:
+        self._recipe, self._dtype, self._device = plan.recipe, plan.dtype, plan.backend.device
+        self._blocks, self._norms = blocks, norms
+
+    def _load(self, module: ModulePlan) -> tuple[Stack, Basis, Basis]:
+        stack = load(module, self._dtype, self._device)
+        grams = self._blocks.of(stack, cross_a=True, cross_b=True)
+        self._norms.note(stack, grams.norms(stack))
+        singular = self._recipe.row.combine in NEEDS_SINGULAR_BASIS
+        return stack, *_bases(stack, grams.A, grams.B, singular, self._recipe.precision == "float64")
+
+    def merge(self, module: ModulePlan) -> Factored:
+        return _merged_core(*self._load(module), OPERATORS[self._recipe.row.combine])
+
+    def entries(self, module: ModulePlan) -> int:
+        return min(module.total_rank, module.out) * min(module.total_rank, module.width)
+
+    def prepare(self, module: ModulePlan) -> Prepared:
+        stack, left, right = self._load(module)
+        lefts = [left.coefficients[:, at].to(self._dtype).contiguous() for at in module.columns]
+        rights = [right.coefficients[:, at].T.to(self._dtype).contiguous() for at in module.columns]
+
+        def finish(merged: torch.Tensor) -> Factored:
+            made = from_core(merged.to(torch.float64), (left, stack.B), (right, stack.A.T), module.rank, module.factor)
+            gaps = [smallest_gap(basis.values) for basis in (left, right) if basis.values is not None]
+            return replace(made, gap=min((gap for gap in gaps if gap is not None), default=made.gap))
+
+        return Prepared(Tiles(_langs(module), lefts, rights), finish)
 
 
-def core(deltas: Sequence[LowRankDelta]) -> Coordinates:
-    """The joint bases of all B and all A (core space, arXiv 2509.17786): parts Uᵀ(sᵢBᵢAᵢ)V, at most R × R, lossless."""
-    scaled = [delta.scaled_factors() for delta in deltas]
-    left = _span([b for _, b in scaled])
-    right = _span([a.T for a, _ in scaled]).T
-    parts = tuple((left.T @ b) @ (a @ right.T) for a, b in scaled)
-    return Coordinates(lambda: iter((parts,)), left=left, right=right)
+def _langs(module: ModulePlan) -> tuple[str, ...]:
+    return tuple(member.lang for member in module.members)
 
 
-def _span(columns: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return orthonormal columns that span all the given ones; none is left out, however small it is."""
-    basis: torch.Tensor = torch.linalg.qr(torch.cat(list(columns), dim=1)).Q
-    return basis
+def _bases(
+    stack: Stack, gram_a: torch.Tensor, gram_b: torch.Tensor, singular: bool, precise: bool
+) -> tuple[Basis, Basis]:
+    ones = torch.ones(stack.plan.total_rank, dtype=torch.float64)
+    left = find_basis(stack.B, stack.scales, gram_b, singular=singular, precise=precise)
+    return left, find_basis(stack.A.T, ones, gram_a, singular=singular, precise=precise)
 
 
-def stacked(deltas: Sequence[LowRankDelta], weights: Sequence[float]) -> Factored:
-    """Return Σ wᵢΔWᵢ exactly, as the factors written one below the other: A = [A₁; …], B = [w₁s₁B₁ …]."""
-    scaled = [delta.scaled_factors() for delta in deltas]
-    a = torch.cat([a for a, _ in scaled])
-    b = torch.cat([weight * b for (_, b), weight in zip(scaled, weights, strict=True)], dim=1)
-    return Factored(a, b, LowRankDelta(a, b, 1.0).norm() ** 2, 0.0)
-
-
-def linear_sum(deltas: Sequence[LowRankDelta], weights: Sequence[float], rank: int) -> Factored:
-    """Return Σ wᵢΔWᵢ at the given rank: stacked if it fits, else the best approximation (Eckart and Young 1936)."""
-    if sum(delta.rank for delta in deltas) <= rank:
-        return stacked(deltas, weights)
-    coordinates = core(deltas)
-    (parts,) = coordinates.blocks()
-    return factorise(coordinates, weighted_sum(parts, weights), rank)
-
-
-def factorise(space: Coordinates, merged: torch.Tensor, rank: int) -> Factored:
-    """Turn a merged part into LoRA factors of at most ``rank``, the best of that rank (Eckart and Young 1936).
-
-    A and B share the singular values evenly, and components come in the order of their size.
-    """
-    u, s, vt = torch.linalg.svd(merged, full_matrices=False)
-    keep = min(rank, significant(s))
-    root = s[:keep].sqrt()
-    b, a = u[:, :keep] * root, root[:, None] * vt[:keep]
-    energy, kept = float((s**2).sum()), float((s[:keep] ** 2).sum())
-    return Factored(
-        A=a if space.right is None else a @ space.right,
-        B=b if space.left is None else space.left @ b,
-        energy=energy,
-        lost=max(energy - kept, 0.0),
+def _merged_core(stack: Stack, left: Basis, right: Basis, operator: Callable[[Core], torch.Tensor]) -> Factored:
+    module = stack.plan
+    core = Core(
+        [left.coefficients[:, at] for at in module.columns],
+        [right.coefficients[:, at].T for at in module.columns],
+        module.weights,
+        module.languages,
+        None if left.values is None else left.values**2,
     )
+    return from_core(operator(core), (left, stack.B), (right, stack.A.T), module.rank, module.factor)
+
+
+class _Knots:
+    """The joint left singular basis of [ΔW₁ | … | ΔW_T] (KnOTS, arXiv 2410.19735): coordinates ``k × in``."""
+
+    def __init__(self, plan: Plan, blocks: Blocks, norms: Norms) -> None:
+        self._recipe, self._dtype, self._backend = plan.recipe, plan.dtype, plan.backend
+        self._blocks, self._norms = blocks, norms
+        self._kept: dict[str, JointBasis] = {}
+        self._room = _KEPT_BYTES
+
+    def _find(self, module: ModulePlan) -> tuple[JointBasis, torch.Tensor, torch.Tensor | None]:
+        """Return the joint basis, the stacked A, and the stacked B if it had to be read."""
+        known = self._kept.get(module.module)
+        if known is not None:
+            return known, load_a(module, self._dtype, self._backend.device), None
+        stack = load(module, self._dtype, self._backend.device)
+        precise = self._recipe.precision == "float64"
+        grams = self._blocks.of(stack, cross_a=False, cross_b=True)
+        self._norms.note(stack, grams.norms(stack))
+        basis = find_basis(stack.B, stack.scales, grams.B, precise=precise)
+        halves = [half_gram(part, grams.A[at, at]) for part, at in zip(stack.parts_of_A, module.columns, strict=True)]
+        joint = joint_basis(basis, module.columns, halves)
+        held = sum(tensor.nbytes for tensor in joint.tensors)
+        if held <= self._room:
+            self._room -= held
+            self._kept[module.module] = joint
+        return joint, stack.A, stack.B
+
+    def entries(self, module: ModulePlan) -> int:
+        return min(module.total_rank, module.out) * module.width
+
+    def merge(self, module: ModulePlan) -> Factored:
+        prepared = self.prepare(module)
+        merged = arena().take("merged", (prepared.tiles.rows, module.width), self._dtype, self._backend.device)
+        merged.zero_()
+        for left, right, weight in zip(prepared.tiles.lefts, prepared.tiles.rights, module.weights, strict=True):
+            merged.addmm_(left, right, alpha=weight)
+        return replace(prepared.finish(merged), gap=None)
+
+    def prepare(self, module: ModulePlan) -> Prepared:
+        joint, a, b = self._find(module)
+        lefts = [left.to(self._backend.device, self._dtype).contiguous() for left in joint.lefts]
+        gap = smallest_gap(joint.values)
+
+        def finish(merged: torch.Tensor) -> Factored:
+            stack = load_b(module, self._dtype, self._backend.device) if b is None else b
+            return from_rows(merged, joint.basis, joint.turn, stack, module.rank, module.factor, gap)
+
+        tiles = Tiles(_langs(module), lefts, [a[at] for at in module.columns], self._backend)
+        return Prepared(tiles, finish)
+
+
+class _Dense:
+    """ΔW itself, formed tile by tile and stored at the asked rank, or not divided into factors at all."""
+
+    def __init__(self, plan: Plan, blocks: Blocks, norms: Norms, *, divided: bool = True) -> None:
+        self._recipe, self._dtype, self._backend = plan.recipe, plan.dtype, plan.backend
+        self._blocks, self._norms = blocks, norms
+        self._divided = divided
+
+    def merge(self, module: ModulePlan) -> Factored:
+        raise NotImplementedError("methods on ΔW judge entries")
+
+    def entries(self, module: ModulePlan) -> int:
+        return module.out * module.width
+
+    def prepare(self, module: ModulePlan) -> Prepared:
+        stack = load(module, self._dtype, self._backend.device)
+        if not self._norms.knows(module):
+            self._norms.note(stack, self._blocks.of(stack, cross_a=False, cross_b=False).norms(stack))
+        for member, at in zip(module.members, module.columns, strict=True):
+            stack.B[:, at] *= member.scale
+
+        def finish(merged: torch.Tensor) -> Factored:
+            if not self._divided:
+                return undivided(merged, module.factor)
+            # B has its scales already; the weights decide which directions are likely to matter.
+            weights = torch.cat(
+                [torch.full((member.rank,), member.weight, dtype=self._dtype) for member in module.members]
+            )
+            start = partial(main_directions, stack.A, stack.B * weights.to(stack.B.device))
+            return from_dense(merged, start, module.rank, module.factor, module.module)
+
+        tiles = Tiles(_langs(module), stack.parts_of_B, stack.parts_of_A, self._backend)
+        return Prepared(tiles, finish)
+
+
+class Norms:
+    """‖ΔW‖² of every language and module, noted when its inner products are at hand."""
+
+    def __init__(self) -> None:
+        self._squares: dict[tuple[str, str], float] = {}
+        self._modules: set[str] = set()
+
+    def note(self, stack: Stack, norms: list[float]) -> None:
+        """Note the norms of a module's members.
+
+        Raises:
+            MergeError: An entry of ΔW may be too large for float32.
+        """
+        for member, norm in zip(stack.plan.members, norms, strict=True):
+            if not norm < LARGEST_NORM:
+                raise MergeError(
+                    f"{stack.plan.module}: ΔW of {member.lang} has the norm {norm:.3g}, too large to compute with",
+                    hint="train the adapter again: its weights have diverged",
+                )
+            self._squares[member.lang, stack.plan.module] = norm**2
+        self._modules.add(stack.plan.module)
+
+    def knows(self, module: ModulePlan) -> bool:
+        """Tell whether a module's norms were noted."""
+        return module.module in self._modules
+
+    def of(self, lang: str, module: str) -> float | None:
+        """Return ‖ΔW‖² of a language in a module, None where it took no part."""
+        return self._squares.get((lang, module))
+
+
+_SPACES: dict[str, Callable[[Plan, Blocks, Norms], Space]] = {
+    "factored": _Factors,
+    "knots": _Knots,
+    "core": _CoreSpace,
+}
+
+
+def space_of(plan: Plan, blocks: Blocks, norms: Norms, *, divided: bool = True) -> Space:
+    """Return the space in which a recipe merges; ``divided`` says whether ΔW is wanted as factors in every case."""
+    name = "factored" if plan.recipe.space == "factors" else plan.recipe.row.space
+    if name == "dense":
+        return _Dense(plan, blocks, norms, divided=divided)
+    return _SPACES[name](plan, blocks, norms)
+
+
+def judges_entries(recipe: MergeRecipe) -> bool:
+    """Tell whether a recipe's method looks at coordinates one by one in its space."""
+    return recipe.row.judges_entries and recipe.space == "auto"

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from adapterctl.base_model import load_model, load_tokenizer
+from adapterctl.base_model import document_hashes, load_model, load_tokenizer
 from adapterctl.errors import AdapterError
 from adapterctl.files import disk_errors, staged_folder, write_json
 from adapterctl.lora.adapter import Adapter
+from adapterctl.lora.origin import BASE_CONFIG_KEY, TOKENIZER_KEY
 from adapterctl.training import checkpoints as saved
 from adapterctl.training.batches import Plan
 from adapterctl.training.job import TrainingJob, training_key
@@ -25,6 +26,9 @@ from adapterctl.training.rows import refuse_long, token_rows
 from adapterctl.training.surroundings import cpu_threads, quiet_libraries, untouched_random_state
 
 RESULT_FILE = "training.json"
+
+_RECORDED = {"config.json": BASE_CONFIG_KEY, "tokenizer.json": TOKENIZER_KEY}
+"""What adapters record of the base model they were trained on, so that a merge can tell another one."""
 
 
 def stored_result(out: Path, key: str) -> TrainingResult | None:
@@ -137,7 +141,12 @@ def _enough_memory(job: TrainingJob) -> Iterator[None]:
 
 def _publish(model: Any, job: TrainingJob, result: TrainingResult) -> None:
     with staged_folder(result.folder) as staging:
-        provenance = {"adapterctl.training_key": result.key, "adapterctl.lang": job.lang}
+        known = document_hashes(job.base)
+        provenance = {
+            "adapterctl.training_key": result.key,
+            "adapterctl.lang": job.lang,
+            **{key: known[name] for name, key in _RECORDED.items() if name in known},
+        }
         write_peft_folder(model, staging, provenance)
         stored = result.as_dict() | {
             "content_hash": Adapter.open(staging).content_hash,

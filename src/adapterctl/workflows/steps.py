@@ -24,6 +24,7 @@ from adapterctl.workflows.trained import COMBINED, TrainedAdapter
 
 if TYPE_CHECKING:
     from adapterctl.lora.adapter import Adapter
+    from adapterctl.merging.recipe import MergeRecipe
     from adapterctl.merging.report import MergeReport
     from adapterctl.registry.client import RunHandle
     from adapterctl.registry.versions import Version
@@ -176,29 +177,55 @@ def register_adapter(session: Session, trained: TrainedAdapter, parent: RunHandl
         )
 
 
+def recipe_of(session: Session) -> MergeRecipe:
+    """Return the workspace's recipe; files that it names are meant relative to the workspace."""
+    recipe, root = session.workspace.config.merge, session.workspace.root
+    return recipe.model_copy(update={"grams": {lang: str(root / file) for lang, file in recipe.grams.items()}})
+
+
 def merge_adapters(
-    session: Session, adapters: Mapping[str, Path], scale: float | None
+    session: Session,
+    adapters: Mapping[str, Path],
+    scale: float | None,
+    *,
+    recipe: MergeRecipe | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
 ) -> tuple[Path, str, MergeReport]:
-    """Merge one adapter a language with the workspace's recipe; return folder, key and report.
+    """Merge one adapter a language; return folder, key and report.
 
     Args:
         session: The command at work.
         adapters: PEFT folder by language.
         scale: λ where the recipe says ``auto``; None merges at λ = 1, the start of the search.
+        recipe: The recipe; None takes the workspace's.
+        threads: Modules that are worked on at a time; None leaves it to the engine.
+        device: ``cpu`` or ``cuda``.
     """
     from adapterctl.lora.adapter import Adapter
+    from adapterctl.merging.cache import FactorCache
     from adapterctl.merging.engine import merge, merge_key
 
-    recipe = session.workspace.config.merge
+    recipe = recipe or recipe_of(session)
+    cache = FactorCache(session.workspace.paths.factors)
     opened: list[Adapter] = [Adapter.open(folder, lang) for lang, folder in sorted(adapters.items())]
-    key = merge_key(opened, recipe, scale)
+    key = merge_key(opened, recipe, scale, cache=cache)
     folder = session.workspace.paths.merged(key)
     title = f"merge {len(opened)} adapters ({recipe.method}, λ {recipe.resolved_lambda(scale):g})"
     with session.step("merge", "merged", key, title) as record:
         report = _kept_report(folder)
         record.reused = report is not None
         if report is None:
-            report = merge(opened, recipe, folder, scale=scale, progress=record.stage.advance)
+            report = merge(
+                opened,
+                recipe,
+                folder,
+                scale=scale,
+                progress=record.stage.advance,
+                threads=threads,
+                device=device,
+                cache=cache,
+            )
     return folder, key, report
 
 
@@ -217,7 +244,13 @@ def _kept_report(folder: Path) -> MergeReport | None:
 
 
 def find_scale(
-    session: Session, scorer: Scorer, adapters: Mapping[str, Path], start: float | None, *, least_gain: float = 0.0
+    session: Session,
+    scorer: Scorer,
+    adapters: Mapping[str, Path],
+    start: float | None,
+    *,
+    least_gain: float = 0.0,
+    recipe: MergeRecipe | None = None,
 ) -> ScaleChoice:
     """Choose λ on the dev split, for recipes that say ``lambda: auto``; a fixed λ is taken as it is.
 
@@ -228,11 +261,12 @@ def find_scale(
         start: Where the walk begins, such as the champion's λ; None begins where the norms of merged and individual
             adapters are alike.
         least_gain: What another λ than ``start`` must gain on dev.
+        recipe: The recipe; None takes the workspace's.
     """
-    recipe = session.workspace.config.merge
+    recipe = recipe or recipe_of(session)
     if recipe.lambda_ != "auto":
         return ScaleChoice(recipe.lambda_, float("nan"), ())
-    folder, key, report = merge_adapters(session, adapters, None)
+    folder, key, report = merge_adapters(session, adapters, None, recipe=recipe)
     langs = sorted(adapters)
     without = [lang for lang in langs if not scorer.data[lang].dev]
     if without:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from adapterctl import languages
 from adapterctl.errors import Problem
 from adapterctl.evaluation.suite import Split, SuiteSettings
-from adapterctl.merging import recipe
+from adapterctl.merging import lint
 from adapterctl.training.settings import LoraSettings, TrainingSettings
 from adapterctl.workspace import documents
 from adapterctl.workspace.config import (
@@ -22,7 +22,7 @@ from adapterctl.workspace.config import (
     ProjectSettings,
 )
 from adapterctl.workspace.documents import Document
-from adapterctl.workspace.validation import validate
+from adapterctl.workspace.validation import problem_at, validate
 
 
 @dataclass(frozen=True)
@@ -206,12 +206,10 @@ def _check_suite(assembly: Assembly, suite: SuiteSettings, langs: list[str]) -> 
 
 def _check_languages(assembly: Assembly, config: ProjectSettings) -> None:
     project = assembly.project
-    named = [*recipe.lint(config.merge, config.languages)]
-    contradictory = recipe.contradictions(config.merge, config.languages) if config.languages else []
-    for problem in named:
-        key, *rest = problem.where.split(".") if problem.where else ("merge",)
-        place = project.place((key, *rest))
-        located = replace(problem, where=place.where, message=f"{problem.where or 'merge'}: {problem.message}")
+    contradictory = lint.contradictions(config.merge, config.languages)
+    for problem in lint.lint(config.merge, config.languages):
+        keys = tuple((problem.where or "merge").split("."))
+        located = problem_at(project, keys, problem.message, problem.hint)
         (assembly.problems if problem in contradictory else assembly.warnings).append(located)
     for path in sorted((assembly.root / ADAPTERS_FOLDER).glob("*.yaml")):
         if path.stem not in config.languages:

@@ -40,6 +40,11 @@ class StatePaths:
         """Folder of everything that was fetched from the registry, also by commands that hold no lock."""
         return self.root / "pinned"
 
+    @property
+    def factors(self) -> Path:
+        """Folder of what one merge leaves for the next: inner products of factors, and thresholds."""
+        return self.root / "factors"
+
     def cell(self, key: str) -> Path:
         """File of the scores of one model in one language and task."""
         return self.root / "cells" / f"{key}.json"

@@ -176,7 +176,8 @@ def _message(errors: list[Mapping[str, Any]]) -> tuple[str, str]:
     return f"must be {' or '.join(wanted)}, not {_shown(value)}", hint
 
 
-def _problem(document: Document, path: KeyPath, message: str, hint: str = "") -> Problem:
+def problem_at(document: Document, path: KeyPath, message: str, hint: str = "") -> Problem:
+    """Return a problem of the value at ``path``, or, where nobody wrote it, at the block it belongs to."""
     place = document.place(path)
     known = document.written(path) is not None
     key = place.key if known else ".".join(part for part in (place.key, str(path[-1]) if path else "") if part)
@@ -190,9 +191,9 @@ def _problems(model: type[BaseModel], document: Document, error: ValidationError
         path = _resolve(found["loc"], document.value)
         if found["type"] == "extra_forbidden":
             hint = nearest_key(model, path[:-1], str(path[-1]))
-            problems.append(_problem(document, path, "unknown key", hint))
+            problems.append(problem_at(document, path, "unknown key", hint))
         elif found["type"] == "missing":
-            problems.append(_problem(document, (*path, found["loc"][-1]), "is missing"))
+            problems.append(problem_at(document, (*path, found["loc"][-1]), "is missing"))
         else:
             grouped.setdefault(path, []).append(found)
     for path, errors in grouped.items():
@@ -200,7 +201,7 @@ def _problems(model: type[BaseModel], document: Document, error: ValidationError
         if any(len(other) > len(path) and other[: len(path)] == path for other in grouped):
             continue
         message, hint = _message(errors)
-        problems.append(_problem(document, path, message, hint))
+        problems.append(problem_at(document, path, message, hint))
     return problems
 
 
@@ -223,7 +224,7 @@ def validate(model: type[S], document: Document) -> tuple[S | None, list[Problem
     except ValidationError as error:
         return None, _problems(model, document, error)
     problems = [
-        _problem(document, path, "must be a number, not true or false")
+        problem_at(document, path, "must be a number, not true or false")
         for path in _booleans(document.value, settings.model_dump(by_alias=True))
     ]
     return (None if problems else settings), problems

@@ -29,9 +29,9 @@ BEFORE_THE_RELEASE = {
     "adapter written": {"at": "adapterctl.training.checkpoints:remove", "when": "before"},
     "adapter's model made": {"at": f"{MLFLOW}create_logged_model", "when": "after"},
     "adapter registered": {"at": f"{MLFLOW}create_model_version", "when": "after"},
-    "merging": {"at": "adapterctl.lora.write:write_tensors", "when": "after"},
+    "merging": {"at": "adapterctl.lora.write:AdapterWriter.finish", "when": "after"},
     "choosing λ": {"at": "adapterctl.evaluation.scoring:score", "when": "after", "call": 3},
-    "merging again": {"at": "adapterctl.lora.write:write_tensors", "when": "before"},
+    "merging again": {"at": "adapterctl.lora.write:AdapterWriter.finish", "when": "before"},
     "scoring": {"at": "adapterctl.evaluation.scoring:score", "when": "before", "call": 2},
     "gating": {"at": "adapterctl.evaluation.gate:gate", "when": "after"},
 }
@@ -198,7 +198,7 @@ def test_a_killed_rollback_is_finished_by_the_next(
 
 REMOVE_POINTS = {
     "out of the file": {"at": "adapterctl.workspace.editing:remove_language", "when": "after"},
-    "merging": {"at": "adapterctl.lora.write:write_tensors", "when": "before"},
+    "merging": {"at": "adapterctl.lora.write:AdapterWriter.finish", "when": "before"},
     "champion set": {"at": f"{MLFLOW}set_registered_model_alias", "when": "after", "call": 3},
 }
 

@@ -64,8 +64,9 @@ CASES = [
         "method: core-tsv",
         "method: core-tvs",
         "core-tvs",
-        "merge.method: must be one of linear, ties, dare-linear, dare-ties, magnitude-prune, knots-ties, core-ta, "
-        "core-tsv, core-iso-c, not 'core-tvs' (did you mean 'core-tsv'?)",
+        "merge.method: must be one of linear, ties, ties-slack, dare-linear, dare-ties, magnitude-prune, della, "
+        "breadcrumbs, sce, knots-linear, knots-ties, knots-dare-ties, core-ta, core-ties, core-dare-ties, core-tsv, "
+        "core-iso-c, svc, pico, regmean, not 'core-tvs' (did you mean 'core-tsv'?)",
     ),
     (
         "number or word",

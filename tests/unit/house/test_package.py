@@ -32,6 +32,7 @@ def test_exported_names() -> None:
         "UsageError",
         "Workspace",
         "__version__",
+        "merge",
     }
     assert dir(adapterctl) == sorted(adapterctl.__all__)
 

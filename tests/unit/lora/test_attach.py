@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.support.adapters import SHAPES, change_config, dense_deltas, make_adapter
 from tests.support.tiny_llama import save_tiny_llama, tiny_base
 
@@ -126,6 +127,12 @@ def _without_weights(folder: Path) -> None:
     (folder / "adapter_model.safetensors").unlink()
 
 
+def _pickled(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    torch.save(load_file(path), folder / "adapter_model.bin")
+    path.unlink()
+
+
 QUERIES = {f"model.layers.{layer}.self_attn.q_proj": (32, 32) for layer in range(3)}
 
 
@@ -140,8 +147,9 @@ QUERIES = {f"model.layers.{layer}.self_attn.q_proj": (32, 32) for layer in range
             None,
             "its weights lack .*layers.1.self_attn.q_proj.lora_A",
         ),
-        ({}, _corrupt, "header too large"),
+        ({}, _corrupt, "not a complete safetensors file"),
         ({}, _without_weights, "does not fit"),
+        ({}, _pickled, "a pickle, which is never loaded"),
         ({}, lambda folder: (folder / "adapter_config.json").write_text("{"), "does not fit"),
         ({}, lambda folder: (folder / "adapter_config.json").write_text("[]"), "does not fit"),
         ({}, lambda folder: change_config(folder, peft_type="NOPE"), "NOPE"),

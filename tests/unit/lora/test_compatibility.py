@@ -9,7 +9,7 @@ from tests.support.adapters import SHAPES, change_config, make_adapter, make_fam
 
 from adapterctl.errors import AdapterError
 from adapterctl.lora.adapter import Adapter
-from adapterctl.lora.compatibility import check, open_compatible, require_compatible
+from adapterctl.lora.compatibility import Missing, check, open_compatible, require_compatible
 
 Q = "model.layers.0.self_attn.q_proj"
 
@@ -100,6 +100,86 @@ def test_modules_in_only_some_adapters(tmp_path: Path) -> None:
     folders = make_family(tmp_path)
     make_adapter(folders["ja"], shapes={name: shape for name, shape in SHAPES.items() if name != Q})
     assert f"it lacks modules that other adapters have: {Q}" in messages(folders)
+
+
+@pytest.mark.parametrize("missing", ["zero", "present"])
+class TestWhereModulesMayBeMissing:
+    def test_only_some_need_have_them(self, tmp_path: Path, missing: Missing) -> None:
+        folders = make_family(tmp_path)
+        make_adapter(folders["ja"], shapes={name: shape for name, shape in SHAPES.items() if name != Q})
+        assert check(opened(folders), missing=missing) == []
+        require_compatible(opened(folders), missing=missing)
+        assert len(open_compatible(folders, missing=missing)) == 3
+
+    def test_but_those_that_do_must_agree_on_the_shape(self, tmp_path: Path, missing: Missing) -> None:
+        folders = make_family(tmp_path)
+        make_adapter(folders["ja"], shapes={Q: (12, 16)})
+        (problem,) = check(opened(folders), missing=missing)
+        assert "do not have the same shape (de, zh: 12 × 12; ja: 12 × 16)" in problem.message
+
+
+def test_numbers_are_looked_at_unless_told_otherwise(tmp_path: Path) -> None:
+    folders = make_family(tmp_path)
+    change_tensors(folders["ja"], lora_A=torch.full((2, 12), torch.inf))
+    assert len(check(opened(folders))) == 1
+    assert check(opened(folders), numbers=False) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_one_bad_number_in_a_large_tensor(tmp_path: Path, dtype: torch.dtype) -> None:
+    shapes = {Q: (700_001, 12)}
+    folders = {"ja": make_adapter(tmp_path / "ja", shapes=shapes, dtype=dtype)}
+    values = torch.ones(700_001, 2, dtype=dtype)
+    values[699_999, 1] = -torch.inf
+    change_tensors(folders["ja"], lora_B=values)
+    assert f"{Q}.lora_B.weight: 1 of 1400002 numbers are NaN or infinite" in messages(folders)
+
+
+def test_configuration_and_tensors_of_one_adapter_are_both_told(tmp_path: Path) -> None:
+    folders = make_family(tmp_path)
+    change_config(folders["de"], use_dora=True)
+    (folders["de"] / "adapter_model.safetensors").write_bytes(b"")
+    told = messages(folders)
+    assert "use_dora" in told
+    assert "not a complete safetensors file" in told
+
+
+def test_what_holds_for_every_module_hides_nothing_else(tmp_path: Path) -> None:
+    folders = make_family(tmp_path)
+    change_config(folders["de"], r=7)
+    change_config(folders["ja"], r=9)
+    change_config(folders["zh"], base_model_name_or_path="another")
+    told = [problem.message for problem in check(opened(folders))]
+    assert len(told) == 1 + 2 * len(SHAPES)
+    assert "the same base model" in told[0]
+    assert [("says 7" in message, "says 9" in message) for message in told[1:5]] == [(True, False), (False, True)] * 2
+
+
+def test_progress_counts_adapters(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    check(opened(make_family(tmp_path)), progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_two_of_one_language_are_both_compared(tmp_path: Path) -> None:
+    one = make_adapter(tmp_path / "a")
+    two = make_adapter(tmp_path / "b", base_model="another")
+    (problem,) = check([Adapter.open(one, "ja"), Adapter.open(two, "ja")])
+    assert "(ja: tiny-base; ja: another)" in problem.message
+
+
+def test_dora_magnitudes_are_named(tmp_path: Path) -> None:
+    folders = make_family(tmp_path)
+    path = folders["ja"] / "adapter_model.safetensors"
+    save_file({**load_file(path), f"base_model.model.{Q}.lora_magnitude_vector": torch.zeros(2)}, path)
+    assert "DoRA magnitudes, which are no part of B·A" in messages(folders)
+
+
+def test_names_that_are_not_those_of_peft(tmp_path: Path) -> None:
+    folders = make_family(tmp_path)
+    path = folders["ja"] / "adapter_model.safetensors"
+    save_file({name.removeprefix("base_model.model."): tensor for name, tensor in load_file(path).items()}, path)
+    assert "do not begin with base_model.model.: model.layers.0.mlp.down_proj.lora_A.weight" in messages(folders)
 
 
 def test_tensors_that_are_not_lora(tmp_path: Path) -> None:

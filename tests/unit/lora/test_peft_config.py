@@ -41,6 +41,11 @@ def test_scale() -> None:
     assert scale_of({**CONFIG, **patterns, "use_rslora": True}, "x.q") == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("start", [True, False, None, "gaussian", "Gaussian", "eva", "orthogonal", "mica"])
+def test_initialisations_that_leave_the_base_weights_alone(start: object) -> None:
+    assert config_problems({**CONFIG, "init_lora_weights": start}, "here") == []
+
+
 def test_plain_lora_has_no_problems() -> None:
     assert config_problems({**CONFIG, "bias": "none", "use_dora": False, "init_lora_weights": "eva"}, "here") == []
 
@@ -70,6 +75,12 @@ def test_plain_lora_has_no_problems() -> None:
         ({"rank_pattern": {"q": 0}}, "rank_pattern"),
         ({"alpha_pattern": {"q": "many"}}, "alpha_pattern"),
         ({"rank_pattern": {"q(": 3}}, "regular expression"),
+        ({"rank_pattern": {"(q+)+": 3}}, "too long to match"),
+        ({"r": 2**40}, "not a positive whole number"),
+        ({"lora_alpha": 10**400}, "not a number"),
+        ({"base_model_name_or_path": ["x"]}, "not text"),
+        ({"revision": 3}, "not text"),
+        ({"init_lora_weights": "PiSSA"}, "PiSSA"),
     ],
 )
 def test_what_is_not_a_plain_delta_is_a_problem(change: dict[str, Any], word: str) -> None:

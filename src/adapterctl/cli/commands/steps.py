@@ -1,8 +1,7 @@
-"""``adapterctl train``, ``merge``, ``evaluate``: single steps of an update."""
+"""``adapterctl train``, ``evaluate``: single steps of an update."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -49,41 +48,6 @@ def train(ctx: click.Context, langs: tuple[str, ...], every: bool) -> None:
         for adapter, pinned in trained
     }
     emit(ctx, value, text)
-
-
-@click.command("merge")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Also write the merged adapter here.")
-@json_option
-@click.pass_context
-def merge(ctx: click.Context, out: Path | None) -> None:
-    """Merge the adapters of all languages into one.
-
-    Takes the versions that the champion pins, the recipe of adapterctl.yaml, and chooses λ on the dev rows where the
-    recipe says `auto`. Nothing is registered.
-
-    \b
-    Examples:
-      adapterctl merge
-      adapterctl merge --out merged --json
-    """
-    from adapterctl.workflows.remerge import remerge
-
-    with open_session(ctx, "merge", "merged") as session:
-        made = remerge(session, out)
-
-    def text(console: Console) -> None:
-        report = made.report
-        say(
-            console,
-            f"Merged {', '.join(report.languages)} with {report.method}, λ {report.scale:g}, rank {report.rank}.",
-        )
-        norms = f"Norm {report.merged_norm:.2f}; mean of the inputs {report.mean_input_norm:.2f}."
-        say(console, f"Energy kept: {report.energy_kept:.1%}. {norms}")
-        for scale, value in made.choice.tried:
-            say(console, f"  λ {scale:g}: {value:.3f} on dev")
-        say(console, f"  {made.folder}")
-
-    emit(ctx, made, text)
 
 
 @click.command("evaluate")
