@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -24,6 +25,11 @@ _DISK_ERRORS = {
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "move that file away"),
     errno.EIO: ("the disk reports an input/output error", "check the disk"),
 }
+
+_ATTEMPTS = 20
+_HERE = -100
+_EXCHANGE = 2
+"""Of Linux' renameat2(): paths from the working folder, and two names that change places."""
 
 TEMPORARY_PREFIX = ".adapterctl-tmp-"
 """Names that start so are unfinished work of a process; ``doctor`` finds those left behind."""
@@ -170,19 +176,47 @@ def staged_folder(final: Path) -> Iterator[Path]:
                 entry.chmod(0o755 if entry.is_dir() else 0o644)
                 _sync(entry)
             staging.chmod(0o755)
-            if final.is_dir():
-                # rename() cannot replace a folder that is not empty: step it aside first.
-                aside = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=final.parent))
-                final.replace(aside)
-                try:
-                    staging.replace(final)
-                except BaseException:
-                    aside.replace(final)
-                    raise
-                shutil.rmtree(aside, ignore_errors=True)
-            else:
-                staging.replace(final)
+            _put_in_place(staging, final)
             _sync(final.parent)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
+
+
+def _put_in_place(staging: Path, final: Path) -> None:
+    """Give a folder its final name, whoever else does the same at the same time; the last one stays."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            if not final.is_dir():
+                staging.replace(final)
+            elif _exchange(staging, final):
+                shutil.rmtree(staging, ignore_errors=True)
+            else:
+                _replace_in_steps(staging, final)
+            return
+        except OSError as error:
+            # Another process put its own folder there, or took one away, since we looked.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT) or attempt == _ATTEMPTS - 1:
+                raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change their names in one step; False where the system cannot, or one of them is not there."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return int(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)) == 0
+
+
+def _replace_in_steps(staging: Path, final: Path) -> None:
+    """Step a folder aside and another one in: rename() cannot replace a folder that is not empty."""
+    aside = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=final.parent))
+    final.replace(aside)
+    try:
+        staging.replace(final)
+    except BaseException:
+        if not final.exists():
+            aside.replace(final)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Base models of a few small tensors, written with the safetensors library and nothing of adapterctl."""
+"""Base models of a few small tensors, written with the safetensors library, and merging into them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from adapterctl.merging.into_model import merge_into_model
+from adapterctl.merging.recipe import MergeRecipe
+from adapterctl.merging.report import MergeReport
 from tests.support.adapters import SHAPES
+from tests.support.merging import opened
 
 METADATA = {"format": "pt", "note": "written by nobody"}
 
@@ -77,3 +81,11 @@ def header(path: Path) -> bytes:
     """Return the header of a safetensors file, and the length before it."""
     content = path.read_bytes()
     return content[: 8 + int.from_bytes(content[:8], "little")]
+
+
+def merged(
+    folders: dict[str, Path], base: Path, out: Path, *, threads: int = 1, scale: float | None = None, **keys: Any
+) -> MergeReport:
+    """Merge adapters into a model."""
+    recipe = MergeRecipe.model_validate(keys)
+    return merge_into_model(opened(folders), recipe, base, out, threads=threads, scale=scale)

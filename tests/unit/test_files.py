@@ -4,11 +4,14 @@ import errno
 import json
 import multiprocessing
 import os
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from adapterctl import files
 from adapterctl.errors import StorageError
 from adapterctl.files import (
     TEMPORARY_PREFIX,
@@ -154,9 +157,52 @@ def test_a_swap_that_fails_leaves_the_old_folder(tmp_path: Path, monkeypatch: py
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", nth_fails)
+    # On a system where two folders cannot change their names in one step.
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     with pytest.raises(StorageError, match="the disk is full"), staged_folder(tmp_path / "final") as folder:
         (folder / "new").write_text("new")
     assert contents(tmp_path) == {"final/old": "old"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names change places in one step on Linux only")
+def test_a_folder_that_is_replaced_never_lacks_its_name(tmp_path: Path) -> None:
+    final = tmp_path / "final"
+    write_text(final / "number", "0")
+    stop = threading.Event()
+    missing = []
+
+    def watch() -> None:
+        while not stop.is_set():
+            if not final.is_dir():
+                missing.append(True)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for number in range(1, 30):
+        with staged_folder(final) as folder:
+            (folder / "number").write_text(str(number))
+    stop.set()
+    watcher.join()
+    assert missing == []
+    assert contents(tmp_path) == {"final/number": "29"}
+
+
+def _replace_often(final: Path, name: str) -> None:
+    for number in range(40):
+        with staged_folder(final) as folder:
+            (folder / "who").write_text(f"{name} {number}")
+
+
+def test_two_processes_replace_one_folder(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=_replace_often, args=(tmp_path / "final", name)) for name in "ab"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert contents(tmp_path).keys() == {"final/who"}
+    assert contents(tmp_path)["final/who"].endswith(" 39")
 
 
 def _append_many(path: Path, name: str) -> None:

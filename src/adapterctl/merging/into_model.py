@@ -22,11 +22,12 @@ from adapterctl.merging.cache import FactorCache
 from adapterctl.merging.card import CARD_FILE, model_card
 from adapterctl.merging.engine import carried_out, hashes_of, key_of, measured, numbers_checked, report_of
 from adapterctl.merging.factorise import Factored
+from adapterctl.merging.model_writer import ModelWriter
 from adapterctl.merging.passes import Passes
 from adapterctl.merging.plan import ModulePlan, Plan, make_plan, overlap
 from adapterctl.merging.recipe import MergeRecipe
 from adapterctl.merging.report import REPORT_FILE, MergeReport
-from adapterctl.merging.shards import FullModel, ModelWriter
+from adapterctl.merging.shards import FullModel
 from adapterctl.merging.targets import find_targets
 from adapterctl.merging.workers import Progress, default_threads, workers
 

@@ -156,8 +156,12 @@ def elect(
 def variance(x: torch.Tensor, absent: int, out: torch.Tensor) -> None:
     """Write the population variance of every entry over the languages, and as many zeros as are absent."""
     languages = len(x) + absent
-    mean = x.sum(dim=0, dtype=torch.float64) / languages
-    total = mean.square() * absent
+    # Added in order: of equal entries the variance must be exactly zero, for those that are not are counted.
+    mean = torch.zeros_like(out, dtype=torch.float64)
+    for values in x:
+        mean += values
+    mean /= languages
+    total = absent * mean * mean
     for values in x:
         total += (values - mean).square_()
     out.copy_(total / languages)

@@ -174,7 +174,7 @@ def _module_plan(path: str, adapters: Sequence[Adapter], recipe: MergeRecipe, sc
     absent = tuple(
         (lang, weights[lang])
         for lang in sorted({adapter.lang or "" for adapter in counting} - {adapter.lang or "" for adapter in having})
-        if weights[lang] != 0
+        if weights[lang] != 0 or not recipe.dialect.drop_unweighted
     )
     factor = scale * (1.0 - recipe.base_share) * schedule.factor(path)
     rank = _stored_rank(recipe, [member.rank for member in members], min(out, width))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.support.adapters import make_adapter, make_family
+from tests.support.adapters import SHAPES, make_adapter, make_family
 from tests.support.merging import keys_of, opened, write_grams
 
 from adapterctl.merging.cache import FactorCache
@@ -74,6 +75,35 @@ def test_thresholds_are_reused_where_they_do_not_depend_on_the_other_languages(t
     assert (first["thresholds"], first["thresholds_computed"]) == (0, 4)
     assert (updated["thresholds"], updated["thresholds_computed"]) == (3, 1)
     assert (other["thresholds"], other["thresholds_computed"]) == (0, 4)
+
+
+def test_one_cache_serves_many_recipes(tmp_path: Path) -> None:
+    folders = make_family(tmp_path / "in", LANGUAGES)
+    few = {module: shape for module, shape in SHAPES.items() if "layers.1" in module}
+    lacking = {**folders, "ja": make_adapter(tmp_path / "ja", seed=2, alpha=4, shapes=few)}
+    recipes: list[dict[str, Any]] = [
+        {},
+        {"density": 0.3},
+        {"semantics": "peft"},
+        {"semantics": "mergekit"},
+        {"precision": "float64"},
+        {"layers": {"1": {"de": 0.0}}},
+        {"layers": {"0": {"de": 0.0, "en": 0.5}}},
+        {"modules": {"mlp": {"zh": 0.0}}},
+        {"weights": {"de": 0.0, "zh": 2.0}},
+        {"method": "ties-slack", "slack": 1.0, "protect": ["ja"]},
+        {"method": "magnitude-prune"},
+        {"method": "knots-ties"},
+        {"method": "core-ties"},
+        {"method": "ties", "rank": 2},
+    ]
+    for family, missing in ((folders, "refuse"), (lacking, "zero"), (lacking, "present")):
+        for keys in recipes:
+            recipe = MergeRecipe.model_validate({"method": "ties", "density": 0.5, "missing": missing, **keys})
+            merge(opened(family), recipe, tmp_path / "plain")
+            merge(opened(family), recipe, tmp_path / "warm", cache=FactorCache(tmp_path / "cache"))
+            plain, warm = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("plain", "warm"))
+            assert plain == warm, (missing, keys)
 
 
 def test_what_is_damaged_is_computed_again(tmp_path: Path) -> None:

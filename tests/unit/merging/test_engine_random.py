@@ -152,6 +152,24 @@ class TestDare:
         share = sum(kept) / drawn
         assert share == pytest.approx(1 - 0.5**3, abs=5 * math.sqrt(0.875 * 0.125 / drawn))
 
+    def test_on_factors_apart_both_are_masked(self, tmp_path: Path) -> None:
+        folders = {lang: make_adapter(tmp_path / lang, rank=1, seed=1, shapes=LARGE) for lang in ("ja", "zh")}
+        keys: dict[str, Any] = {"method": "dare-linear", "density": 0.5, "semantics": "peft", "space": "factors"}
+        rows, columns = [], []
+        for lang, folder in folders.items():
+            found = run(opened({lang: folder}), tmp_path / "out", **keys, weights={lang: 1.0})
+            for module, tensor in dense_deltas(folder).items():
+                ratio = found[module] / tensor
+                kept = ratio > 2
+                torch.testing.assert_close(ratio[kept], torch.full_like(ratio[kept], 4.0), atol=1e-4, rtol=0)
+                assert float(ratio[~kept].abs().max()) < 1e-4
+                rows.append(kept.any(dim=1))
+                columns.append(kept.any(dim=0))
+                assert torch.equal(kept, rows[-1][:, None] & columns[-1])
+        assert not torch.equal(rows[0], rows[2])
+        share = float(torch.cat(rows + columns).double().mean())
+        assert share == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(440))
+
 
 class TestDella:
     @pytest.mark.parametrize("density", [0.3, 0.6])
