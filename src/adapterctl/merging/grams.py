@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from adapterctl.errors import AdapterError
+from adapterctl.merging import kernels
 from adapterctl.merging.arena import Stack, arena
 
 _PIECE = 2048
@@ -129,18 +130,19 @@ def _inner_products(parts: Sequence[torch.Tensor], pairs: Sequence[Pair]) -> dic
     }
     needed = sorted({index for pair in pairs for index in pair})
     long = parts[0].shape[0] if parts else 0
-    step = _PIECE if not parts or parts[0].device.type == "cpu" else max(1, long)
+    here = not parts or parts[0].device.type == "cpu"
+    step = _PIECE if here else max(1, long)
     for start in range(0, long, step):
         rows = slice(start, min(start + step, long))
         pieces = {}
         for index in needed:
             part = parts[index][rows]
-            # A transposed view keeps its layout, so that converting is a copy and not a transposition.
-            lying = part.stride(0) == 1 and part.shape[1] > 1
-            shape = (part.shape[1], part.shape[0]) if lying else tuple(part.shape)
-            buffer = arena().take(f"gram {index}", shape, torch.float64, part.device)
-            pieces[index] = buffer.T if lying else buffer
+            pieces[index] = arena().take(f"gram {index}", tuple(part.shape), torch.float64, part.device)
             pieces[index].copy_(part)
         for (i, j), product in products.items():
-            product.addmm_(pieces[i].T, pieces[j])
+            if here:
+                # A library's product of matrices as thin as these takes twice as long.
+                kernels.add_products(pieces[i].numpy(), pieces[j].numpy(), product.numpy())
+            else:
+                product.addmm_(pieces[i].T, pieces[j])
     return {pair: product.cpu() for pair, product in products.items()}

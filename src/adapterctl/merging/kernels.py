@@ -272,6 +272,31 @@ def keep_where(x: Any, judged: Any, threshold: Any, allowed: int) -> int:
     return allowed
 
 
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "ninf", "nsz", "contract"})
+def add_products(x: Any, y: Any, out: Any) -> None:
+    """Add XᵀY to ``out``, row by row in order, eight rows at a time.
+
+    Args:
+        x: ``rows × r``, float64.
+        y: ``rows × q``, float64.
+        out: ``r × q``, float64.
+    """
+    whole = x.shape[0] - x.shape[0] % 8
+    for k in range(0, whole, 8):
+        y0, y1, y2, y3, y4, y5, y6, y7 = y[k], y[k + 1], y[k + 2], y[k + 3], y[k + 4], y[k + 5], y[k + 6], y[k + 7]
+        for a in range(x.shape[1]):
+            x0, x1, x2, x3 = x[k, a], x[k + 1, a], x[k + 2, a], x[k + 3, a]
+            x4, x5, x6, x7 = x[k + 4, a], x[k + 5, a], x[k + 6, a], x[k + 7, a]
+            row = out[a]
+            for b in range(row.size):
+                total = row[b] + x0 * y0[b] + x1 * y1[b] + x2 * y2[b] + x3 * y3[b]
+                row[b] = total + x4 * y4[b] + x5 * y5[b] + x6 * y6[b] + x7 * y7[b]
+    for k in range(whole, x.shape[0]):
+        for a in range(x.shape[1]):
+            for b in range(y.shape[1]):
+                out[a, b] += x[k, a] * y[k, b]
+
+
 @_compiled
 def energies(x: Any, out: Any) -> None:
     """Add Σx² of every language to ``out``, in float64."""

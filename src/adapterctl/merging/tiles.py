@@ -83,10 +83,11 @@ class Tiles:
         numbers = generator("threshold sample", module, self.rows, self.width)
         rows = torch.from_numpy(numbers.integers(0, self.rows, count)).to(self.backend.device)
         columns = torch.from_numpy(numbers.integers(0, self.width, count)).to(self.backend.device)
+        # Turned over first where many places are read, so that every place is one piece of memory.
+        many = count * 8 > self.width
         return np.stack(
             [
-                # Turned over first, so that every place reads one piece of memory.
-                (left[rows] * right.T.contiguous()[columns]).sum(dim=1).cpu().numpy()
+                (left[rows] * (right.T.contiguous()[columns] if many else right[:, columns].T)).sum(dim=1).cpu().numpy()
                 for left, right in zip(self.lefts, self.rights, strict=True)
             ]
         )
