@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.support.tiny_llama import save_tiny_llama, tiny_base
 
 from adapterctl import base_model
-from adapterctl.base_model import BaseModel, BaseModelSettings, find, load_model, load_tokenizer
+from adapterctl.base_model import BaseModel, BaseModelSettings, document_hashes, find, load_model, load_tokenizer
 from adapterctl.errors import BaseModelError
 
 
@@ -105,6 +106,14 @@ def test_large_weights_are_known_by_size_and_header(tiny: Path, copy: Path, monk
     assert base_model._folder_identity(copy) == identity
     flip(copy / "model.safetensors", 40)
     assert base_model._folder_identity(copy) != identity
+
+
+def test_what_adapters_record_of_a_base_model(tiny: Path, copy: Path) -> None:
+    found = document_hashes(find(BaseModelSettings(path=str(copy)), copy))
+    expected = {name: sha256((tiny / name).read_bytes()).hexdigest() for name in ("config.json", "tokenizer.json")}
+    assert found == expected
+    (copy / "tokenizer.json").unlink()
+    assert document_hashes(find(BaseModelSettings(path=str(copy)), copy)).keys() == {"config.json"}
 
 
 def test_folding_does_not_go_with_quantisation() -> None:

@@ -66,9 +66,12 @@ class Backend:
         matmul.fp32_precision = "ieee"
         try:
             yield
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            # Libraries of the device report it in their own words.
+            if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
+                raise
             raise MergeError(
-                f"{self.device} has too little free memory for this merge: {str(error).partition('. ')[0]}",
+                f"{self.device} has too little free memory for this merge: {str(error).partition('. GPU')[0]}",
                 hint="merge with fewer --threads, with --device cpu, or when nothing else uses the device",
             ) from error
         finally:
@@ -93,7 +96,7 @@ def backend_of(device: str) -> Backend:
     if not torch.cuda.is_available():
         built = torch.version.cuda or getattr(torch.version, "hip", None)
         reason = "finds no GPU it can use here" if built else "was built without CUDA"
-        mend = "see whether nvidia-smi shows one" if built else "install a CUDA build of torch"
+        mend = "mend its driver: nvidia-smi or rocm-smi has to show one" if built else "install a CUDA build of torch"
         raise MergeError(
             f"cannot merge on {device}: torch {torch.__version__} {reason}", hint=f"give --device cpu, or {mend}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def test_a_task_is_learned_and_plain_peft_can_use_it(base: BaseModel, base_folde
         (step.step, 144, step.loss, step.learning_rate, step.tokens, step.seconds) for step in result.history
     ]
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_adapter_records_its_language_and_which_base_it_was_trained_on(
+    base: BaseModel, base_folder: Path, tmp_path: Path
+) -> None:
+    train(job(base), tmp_path / "out", tmp_path / "checkpoints")
+    told = Adapter.open(tmp_path / "out").metadata
+    assert told["adapterctl.lang"] == "en"
+    assert told["adapterctl.base_config"] == sha256((base_folder / "config.json").read_bytes()).hexdigest()
+    assert told["adapterctl.tokenizer"] == sha256((base_folder / "tokenizer.json").read_bytes()).hexdigest()
 
 
 def test_the_folder_is_a_plain_adapter_of_the_named_base(base: BaseModel, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.support.adapters import change_config, make_adapter
+from tests.support.disk import small_disk
 from tests.support.program import Programs
 from tests.support.small_workspace import change, read_lines, tree, write_rows
 from tests.support.store import read_store
@@ -215,15 +216,8 @@ def test_bad_input_is_told_on_one_screen(arrived: Path, tmp_path: Path, program:
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for the beginning of an update."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("this user may not mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", "400k") as folder:
+        yield folder
 
 
 def test_a_disk_that_fills_up_in_training_and_has_room_again(

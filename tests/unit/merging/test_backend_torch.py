@@ -409,16 +409,28 @@ class TestAtWork:
         assert torch.backends.cuda.matmul.fp32_precision == before
 
     @pytest.mark.parametrize("threads", [1, 2])
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ..."),
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        ],
+    )
     def test_too_little_memory(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: dict[str, Path], threads: int
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: dict[str, Path], error: Exception, threads: int
     ) -> None:
         def full(*_: Any) -> None:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
+            raise error
 
         on(monkeypatch, TORCH)
         monkeypatch.setattr(kernels_torch, "elect", full)
-        with pytest.raises(MergeError, match="too little free memory for this merge: CUDA out of memory") as error:
+        with pytest.raises(MergeError, match="too little free memory for this merge: CUDA") as caught:
             merge(opened(folders), MergeRecipe(method="ties", density=0.5), tmp_path / "out", threads=threads)
-        assert "--threads" in error.value.hint
-        assert "--device cpu" in error.value.hint
+        assert "GPU 0" not in caught.value.message
+        assert "--threads" in caught.value.hint
+        assert "--device cpu" in caught.value.hint
         assert not (tmp_path / "out").exists()
+
+    def test_other_errors_are_not_about_memory(self) -> None:
+        with pytest.raises(RuntimeError, match="illegal"), TORCH.at_work():
+            raise RuntimeError("an illegal instruction")
