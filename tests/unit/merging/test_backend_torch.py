@@ -202,6 +202,19 @@ def test_merges_on_a_device_equal_those_on_the_cpu(
     same_report(found, expected)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("method", "semantics", "rank"), cases())
+def test_merges_on_a_gpu_equal_those_on_the_cpu(
+    tmp_path: Path, folders: dict[str, Path], grams: dict[str, str], method: str, semantics: str, rank: Any
+) -> None:
+    recipe = MergeRecipe.model_validate(keys_of(method, 0.5, grams, semantics=semantics, rank=rank))
+    expected = merge(opened(folders), recipe, tmp_path / "cpu")
+    found = [merge(opened(folders), recipe, tmp_path / f"gpu{n}", threads=n, device="cuda") for n in (1, 4)]
+    assert_close(dense_deltas(tmp_path / "gpu1"), dense_deltas(tmp_path / "cpu"))
+    assert tensor_bytes(tmp_path / "gpu1") == tensor_bytes(tmp_path / "gpu4")
+    same_report(found[0], expected)
+
+
 @pytest.mark.parametrize(
     "keys",
     [
