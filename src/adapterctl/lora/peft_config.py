@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -47,7 +48,10 @@ _LARGEST_ALPHA = 1e30
 
 @lru_cache(1 << 14)
 def _matcher(key: str) -> re.Pattern[str]:
-    return re.compile(rf"(.*\.)?({key})$")
+    with warnings.catch_warnings():
+        # A set like [a||b] will mean something else in a later Python; what it means now is what PEFT reads.
+        warnings.simplefilter("ignore", FutureWarning)
+        return re.compile(rf"(.*\.)?({key})$")
 
 
 def pattern_value(patterns: Mapping[str, Any], module: str, default: Any) -> Any:

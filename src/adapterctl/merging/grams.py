@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from adapterctl.errors import AdapterError
 from adapterctl.merging import kernels
 from adapterctl.merging.arena import Stack, arena
+from adapterctl.merging.plan import ModulePlan
 
-_PIECE = 2048
-"""Rows that are converted to float64 at once."""
+_PIECE = 256
+"""Rows of all members that are worked on at once: they fit in the second-level cache."""
 
 Pair = tuple[int, int]
 
@@ -73,8 +75,8 @@ class Blocks:
             AdapterError: A factor holds NaN or an infinity.
         """
         grams = Grams(
-            self._side("A", stack, [part.T for part in stack.parts_of_A], cross_a),
-            self._side("B", stack, stack.parts_of_B, cross_b),
+            self._side("A", stack, stack.A, cross_a),
+            self._side("B", stack, stack.B, cross_b),
         )
         for side, gram in (("A", grams.A), ("B", grams.B)):
             diagonal = torch.isfinite(gram.diagonal())
@@ -89,17 +91,17 @@ class Blocks:
                 )
         return grams
 
-    def _side(self, side: str, stack: Stack, parts: Sequence[torch.Tensor], cross: bool) -> torch.Tensor:
+    def _side(self, side: str, stack: Stack, factors: torch.Tensor, cross: bool) -> torch.Tensor:
         plan = stack.plan
         size = plan.total_rank
         gram = torch.zeros(size, size, dtype=torch.float64)
         missing: list[Pair] = []
         # A stored float64 loses digits on its way into float32: what was computed from those is another block.
-        kind = f"{side}64" if parts and parts[0].dtype == torch.float64 else side
+        kind = f"{side}64" if factors.dtype == torch.float64 else side
         kind = f"{kind} {self._mark}" if self._mark else kind
         hashes = [self._hashes[member.lang] for member in plan.members]
-        for i in range(len(parts)):
-            for j in range(i, len(parts)) if cross else (i,):
+        for i in range(len(hashes)):
+            for j in range(i, len(hashes)) if cross else (i,):
                 # Of two adapters the one with the smaller hash comes first, whatever their languages are called.
                 first, second = (i, j) if hashes[i] <= hashes[j] else (j, i)
                 key = (kind, plan.module, hashes[first], hashes[second])
@@ -109,10 +111,14 @@ class Blocks:
                 else:
                     self.reused += 1
                     _put(gram, plan.columns[first], plan.columns[second], block)
-        for (first, second), block in _inner_products(parts, missing).items():
-            self.computed += 1
-            _put(gram, plan.columns[first], plan.columns[second], block)
-            if self._kept is not None:
+        self.computed += len(missing)
+        if missing and factors.device.type == "cpu":
+            _fill(gram, factors, plan, missing, lying=side == "A")
+        elif missing:
+            _fill_from_device(gram, factors.T if side == "A" else factors, plan, missing)
+        if self._kept is not None:
+            for first, second in missing:
+                block = gram[plan.columns[first], plan.columns[second]].clone()
                 self._kept[kind, plan.module, hashes[first], hashes[second]] = block
         return gram
 
@@ -122,27 +128,17 @@ def _put(gram: torch.Tensor, first: slice, second: slice, block: torch.Tensor) -
     gram[second, first] = block.T
 
 
-def _inner_products(parts: Sequence[torch.Tensor], pairs: Sequence[Pair]) -> dict[Pair, torch.Tensor]:
-    """Return XᵢᵀXⱼ for the pairs, from matrices ``long × r``, piece by piece in float64."""
-    products = {
-        (i, j): torch.zeros(parts[i].shape[1], parts[j].shape[1], dtype=torch.float64, device=parts[i].device)
-        for i, j in pairs
-    }
-    needed = sorted({index for pair in pairs for index in pair})
-    long = parts[0].shape[0] if parts else 0
-    here = not parts or parts[0].device.type == "cpu"
-    step = _PIECE if here else max(1, long)
-    for start in range(0, long, step):
-        rows = slice(start, min(start + step, long))
-        pieces = {}
-        for index in needed:
-            part = parts[index][rows]
-            pieces[index] = arena().take(f"gram {index}", tuple(part.shape), torch.float64, part.device)
-            pieces[index].copy_(part)
-        for (i, j), product in products.items():
-            if here:
-                # A library's product of matrices as thin as these takes twice as long.
-                kernels.add_products(pieces[i].numpy(), pieces[j].numpy(), product.numpy())
-            else:
-                product.addmm_(pieces[i].T, pieces[j])
-    return {pair: product.cpu() for pair, product in products.items()}
+def _fill(gram: torch.Tensor, factors: torch.Tensor, plan: ModulePlan, pairs: Sequence[Pair], *, lying: bool) -> None:
+    """Write XᵢᵀXⱼ of the pairs to both of their places; ``lying`` factors have their long side along the rows."""
+    starts = np.array([*(at.start for at in plan.columns), plan.total_rank])
+    most = max(member.rank for member in plan.members)
+    piece = arena().take("gram", (len(plan.members), _PIECE * most), torch.float64)
+    kernels.inner_products(factors.numpy(), lying, starts, np.array(pairs), piece.numpy(), _PIECE, gram.numpy())
+
+
+def _fill_from_device(gram: torch.Tensor, factors: torch.Tensor, plan: ModulePlan, pairs: Sequence[Pair]) -> None:
+    """Write XᵢᵀXⱼ of the pairs, computed where the factors ``long × R`` are, to both of their places."""
+    wide = factors.to(torch.float64)
+    for first, second in pairs:
+        left, right = plan.columns[first], plan.columns[second]
+        _put(gram, left, right, (wide[:, left].T @ wide[:, right]).cpu())

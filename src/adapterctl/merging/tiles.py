@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from adapterctl.merging import kernels
 from adapterctl.merging.arena import arena
 from adapterctl.merging.backend import CPU, Backend
 from adapterctl.randomness import generator
@@ -81,13 +82,12 @@ class Tiles:
     def sample(self, module: str, count: int) -> Any:
         """Return about ``count`` entries of every member at the same random places, ``members × count``."""
         numbers = generator("threshold sample", module, self.rows, self.width)
-        rows = torch.from_numpy(numbers.integers(0, self.rows, count)).to(self.backend.device)
-        columns = torch.from_numpy(numbers.integers(0, self.width, count)).to(self.backend.device)
-        # Turned over first where many places are read, so that every place is one piece of memory.
-        many = count * 8 > self.width
-        return np.stack(
-            [
-                (left[rows] * (right.T.contiguous()[columns] if many else right[:, columns].T)).sum(dim=1).cpu().numpy()
-                for left, right in zip(self.lefts, self.rights, strict=True)
-            ]
-        )
+        rows, columns = numbers.integers(0, self.rows, count), numbers.integers(0, self.width, count)
+        found = np.empty((len(self.lefts), count), self.dtype)
+        for values, left, right in zip(found, self.lefts, self.rights, strict=True):
+            if self.backend.compiled:
+                kernels.dot_at(left.numpy(), right.numpy(), rows, columns, values)
+            else:
+                places = [torch.from_numpy(index).to(self.backend.device) for index in (rows, columns)]
+                values[:] = (left[places[0]] * right[:, places[1]].T).sum(dim=1).cpu().numpy()
+        return found
