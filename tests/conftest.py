@@ -19,6 +19,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("ADAPTERCTL_", "MLFLOW_")) and name != "ADAPTERCTL_SHARED":
             monkeypatch.delenv(name)
+    # Output that goes to no terminal has a width of its own, unless somebody says otherwise.
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(scope="session")
