@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from adapterctl.merging.backend import CPU
 from adapterctl.merging.plan import ModulePlan
+
+_LARGE = 1 << 22
+_ALIGNED = 64
+"""Bytes: libraries may add up in another order where memory is not aligned alike."""
 
 
 class Arena:
@@ -27,8 +32,18 @@ class Arena:
         size = math.prod(shape)
         buffer = self._held.get((name, dtype, device))
         if buffer is None or buffer.numel() < size:
-            buffer = self._held[name, dtype, device] = torch.empty(size, dtype=dtype, device=device)
+            buffer = self._held[name, dtype, device] = _fresh(size, dtype, device)
         return buffer[:size].view(shape)
+
+
+def _fresh(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return new memory: large pieces from numpy, which asks the system for large pages, as torch does not."""
+    needed = size * dtype.itemsize
+    if device.type != "cpu" or needed < _LARGE:
+        return torch.empty(size, dtype=dtype, device=device)
+    memory = torch.from_numpy(np.empty(needed + _ALIGNED, np.uint8))
+    start = -memory.data_ptr() % _ALIGNED
+    return memory[start : start + needed].view(dtype)
 
 
 _local = threading.local()

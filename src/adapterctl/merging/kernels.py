@@ -199,7 +199,7 @@ def elect(
         for t in range(languages):
             lowest, highest, vote, leaning = low[t], high[t], votes[t], lean[t]
             row = x[t, first : first + _CHUNK]
-            stayed = 0
+            stayed: Any = np.int32(0)
             for i in range(count):
                 value = row[i]
                 magnitude = abs(value)
@@ -208,18 +208,20 @@ def elect(
                 row[i] = value
                 sign[i] += vote * value
                 mass[i] += abs(value)
-                stayed += 1 if stays else 0
+                stayed = np.int32(stayed + np.int32(stays))
             if leaning != zero:
                 for i in range(count):
                     value = row[i]
                     sign[i] += leaning if value > zero else (-leaning if value < zero else zero)
             kept[t] += stayed
-        ties, plus, minus = 0, 0, 0
+        ties: Any = np.int32(0)
+        plus: Any = np.int32(0)
+        minus: Any = np.int32(0)
         for i in range(count):
             vote_total = sign[i]
-            ties += 1 if (vote_total == zero) & (mass[i] > zero) else 0
-            plus += 1 if vote_total > zero else 0
-            minus += 1 if vote_total < zero else 0
+            ties = np.int32(ties + np.int32((vote_total == zero) & (mass[i] > zero)))
+            plus = np.int32(plus + np.int32(vote_total > zero))
+            minus = np.int32(minus + np.int32(vote_total < zero))
             sign[i] = one if vote_total > zero else (-one if vote_total < zero else zero_sign)
         balanced += ties
         net += plus - minus
@@ -228,14 +230,14 @@ def elect(
             opinion = one if votes[t] >= zero else -one
             unit = zero if divisor == 0 else (one if divisor == 1 else weight)
             row = x[t, first : first + _CHUNK]
-            defeats = 0
+            defeats: Any = np.int32(0)
             for i in range(count):
                 value = row[i]
                 agreement = value * (sign[i] * opinion)
                 agrees = agreement > zero
                 total[i] += weight * value if agrees else zero
                 share[i] += unit if agrees else zero
-                defeats += 1 if agreement < zero else 0
+                defeats = np.int32(defeats + np.int32(agreement < zero))
             lost[t] += defeats
         if divisor != 0:
             for i in range(count):
