@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -67,12 +68,16 @@ def merge_key(
     return key_of(adapters, recipe, scale, hashes_of(adapters, cache), device)
 
 
-def hashes_of(adapters: Sequence[Adapter], cache: FactorCache | None) -> dict[str, str]:
-    """Return the content hash of every language's adapter, in alphabetical order; a cache knows those it has seen."""
-    return {
-        adapter.lang or "": adapter.content_hash if cache is None else cache.content_hash(adapter)
-        for adapter in sorted(adapters, key=lambda adapter: adapter.lang or "")
-    }
+def hashes_of(adapters: Sequence[Adapter], cache: FactorCache | None, threads: int = 1) -> dict[str, str]:
+    """Return the content hash of every language's adapter, in alphabetical order of the languages.
+
+    Raises:
+        AdapterError: The tensors of an adapter cannot be read.
+    """
+    ordered = sorted(adapters, key=lambda adapter: adapter.lang or "")
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(lambda one: one.content_hash if cache is None else cache.content_hash(one), ordered)
+        return {adapter.lang or "": digest for adapter, digest in zip(ordered, found, strict=True)}
 
 
 def key_of(
@@ -132,7 +137,7 @@ def merge(
     threads = threads or default_threads()
     require_compatible(adapters, missing=recipe.missing, numbers=False)
     plan = make_plan(adapters, recipe, out, scale, backend)
-    hashes = hashes_of(adapters, cache)
+    hashes = hashes_of(adapters, cache, threads)
     key = key_of(adapters, recipe, plan.scale, hashes, device)
     with (
         numbers_checked(adapters, recipe),
