@@ -71,8 +71,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Write a file atomically: temporary name, fsync, rename.
+
+    Args:
+        path: The file.
+        content: What it is to hold.
+        sync: Wait until the disk has it. A reader that can tell a torn file from a whole one need not.
 
     Raises:
         StorageError: The disk is full, read-only or not permitted.
@@ -85,11 +90,13 @@ def write_bytes(path: Path, content: bytes) -> None:
             with os.fdopen(descriptor, "wb") as handle:
                 handle.write(content)
                 handle.flush()
-                os.fsync(handle.fileno())
+                if sync:
+                    os.fsync(handle.fileno())
             # mkstemp makes 0600; others must be able to read what a person would have written.
             temporary.chmod(0o644)
             temporary.replace(path)
-            _sync(path.parent)
+            if sync:
+                _sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

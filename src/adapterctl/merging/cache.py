@@ -23,8 +23,8 @@ from pathlib import Path
 import torch
 
 from adapterctl.errors import AdapterError, StorageError
-from adapterctl.files import TEMPORARY_PREFIX, write_bytes, write_json
-from adapterctl.fingerprint import fingerprint
+from adapterctl.files import TEMPORARY_PREFIX, write_bytes
+from adapterctl.fingerprint import canonical_json, fingerprint
 from adapterctl.lora.adapter import Adapter
 from adapterctl.lora.delta import raw_bytes
 from adapterctl.lora.tensorfile import TensorFile
@@ -83,7 +83,7 @@ class FactorCache:
             known = self._read_json(_IDENTITIES)
             known.pop(name, None)
             rest = list(known.items())[-_MOST_IDENTITIES:]
-            write_json(self.folder / _IDENTITIES, {**dict(rest), name: [identity, digest]})
+            self._write_json(_IDENTITIES, {**dict(rest), name: [identity, digest]})
         return digest
 
     def _read_json(self, name: str) -> dict[str, object]:
@@ -92,6 +92,10 @@ class FactorCache:
         except (OSError, ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
+
+    def _write_json(self, name: str, value: object) -> None:
+        # What a crash tears counts as absent: there is no need to wait for the disk.
+        write_bytes(self.folder / name, canonical_json(value).encode("utf-8"), sync=False)
 
     def blocks(self, hashes: Sequence[str]) -> dict[BlockKey, torch.Tensor]:
         """Return every kept block of pairs among these adapters."""
@@ -128,7 +132,7 @@ class FactorCache:
                 for name in sorted(tensors):
                     digest.update(raw_bytes(tensors[name]))
                 content = tensor_bytes(tensors, {"format": "pt", _CHECKSUM: digest.hexdigest()})
-                write_bytes(self._pair_file(first, second), content)
+                write_bytes(self._pair_file(first, second), content, sync=False)
 
     def thresholds(self, content_hash: str, way: str) -> Threshold | None:
         """Return the kept threshold of an adapter for a way to trim, which ``way`` is the fingerprint of."""
@@ -146,7 +150,7 @@ class FactorCache:
         with self._lock, _not_needed():
             held = self._read_json(name)
             held[way] = [threshold.value.hex(), threshold.allowed, threshold.equal]
-            write_json(self.folder / name, held)
+            self._write_json(name, held)
 
     def _pair_file(self, first: str, second: str) -> Path:
         return self.folder / "pairs" / f"{fingerprint([_LAYOUT, first, second])}.safetensors"
