@@ -173,6 +173,9 @@ def staged_folder(final: Path) -> Iterator[Path]:
     Raises:
         StorageError: The disk is full, read-only or not permitted.
     """
+    if final.is_symlink():
+        # The folder is replaced, not the link to it.
+        final = final.resolve()
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=final.parent))

@@ -132,6 +132,18 @@ class Adapter:
         """
         return self._file.identity, self.config_identity
 
+    def require_unchanged(self) -> None:
+        """Raise if the tensor file has been written to since the adapter was opened.
+
+        Raises:
+            AdapterError: It has.
+        """
+        if self._file.changed():
+            raise AdapterError(
+                f"{self.name}: {TENSOR_FILE} was changed while it was in use",
+                hint="run the same command again when nothing writes there",
+            )
+
     def tensor(self, name: str) -> torch.Tensor:
         """Return one tensor as it is stored.
 

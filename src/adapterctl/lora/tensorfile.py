@@ -199,6 +199,11 @@ class TensorFile:
         dtype = self.entry(name).dtype
         return sum(_not_finite(torch.frombuffer(piece, dtype=dtype)) for piece in self.pieces(name))
 
+    def changed(self) -> bool:
+        """Tell whether the file has been written to since it was opened."""
+        _, _, size, modified, _ = identity_of(os.fstat(self._descriptor))
+        return (size, modified) != (self.identity[2], self.identity[3])
+
     def entry(self, name: str) -> Entry:
         """Return where a tensor lies, and its type and shape.
 

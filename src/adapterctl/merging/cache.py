@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import re
 import stat
 import threading
 import time
@@ -23,7 +24,7 @@ from pathlib import Path
 import torch
 
 from adapterctl.errors import AdapterError, StorageError
-from adapterctl.files import TEMPORARY_PREFIX, write_bytes
+from adapterctl.files import write_bytes
 from adapterctl.fingerprint import canonical_json, fingerprint
 from adapterctl.lora.adapter import Adapter
 from adapterctl.lora.delta import raw_bytes
@@ -37,12 +38,14 @@ BlockKey = tuple[str, str, str, str]
 DEFAULT_LIMIT = 1 << 30
 """Bytes a cache may take unless it is told otherwise."""
 
-_LAYOUT = 1
+_LAYOUT = 2
 _CHECKSUM = "sha256"
 _IDENTITIES = "identities.json"
 _MOST_IDENTITIES = 1000
 _SETTLED_NS = 2_000_000_000
 """Nanoseconds after which another change of a file shows in its times."""
+
+_OWN_NAME = re.compile(r"[0-9a-f]{64}\.(?:safetensors|json)|" + re.escape(_IDENTITIES))
 
 _log = logging.getLogger(__name__)
 
@@ -105,17 +108,19 @@ class FactorCache:
             try:
                 content = bytearray(path.read_bytes())
                 file = TensorFile(path)
-                if file.metadata.get(_CHECKSUM) != _checksum(file, content):
+                tensors = {
+                    name: torch.frombuffer(
+                        content, dtype=torch.float64, count=math.prod(entry.shape), offset=entry.begin
+                    ).view(entry.shape)
+                    for name, entry in file.entries.items()
+                }
+                if file.metadata.get(_CHECKSUM) != _checksum(tensors):
                     continue
-                for name, entry in file.entries.items():
+                for name, block in tensors.items():
                     side, _, module = name.partition(":")
-                    size = math.prod(entry.shape)
-                    if entry.dtype != torch.float64 or not size:
-                        continue
-                    block = torch.frombuffer(content, dtype=torch.float64, count=size, offset=entry.begin)
-                    found[side, module, first, second] = block.view(entry.shape)
+                    found[side, module, first, second] = block
                 os.utime(path)
-            except (OSError, AdapterError):
+            except (OSError, ValueError, AdapterError):
                 continue
         return found
 
@@ -128,10 +133,7 @@ class FactorCache:
         with _not_needed():
             for first, second in sorted(changed):
                 tensors = by_pair[first, second]
-                digest = hashlib.sha256()
-                for name in sorted(tensors):
-                    digest.update(raw_bytes(tensors[name]))
-                content = tensor_bytes(tensors, {"format": "pt", _CHECKSUM: digest.hexdigest()})
+                content = tensor_bytes(tensors, {"format": "pt", _CHECKSUM: _checksum(tensors)})
                 write_bytes(self._pair_file(first, second), content, sync=False)
 
     def thresholds(self, content_hash: str, way: str) -> Threshold | None:
@@ -158,10 +160,12 @@ class FactorCache:
     def shrink(self) -> None:
         """Remove what was used longest ago until the rest is small enough."""
         held = []
-        for path in self.folder.rglob("*"):
+        # Only what a cache writes: the folder may be one that a person keeps other things in.
+        own = [*self.folder.glob("pairs/*.safetensors"), *self.folder.glob("thresholds/*.json")]
+        for path in [*own, self.folder / _IDENTITIES]:
             with contextlib.suppress(OSError):
                 status = path.lstat()
-                if stat.S_ISREG(status.st_mode) and not path.name.startswith(TEMPORARY_PREFIX):
+                if stat.S_ISREG(status.st_mode) and _OWN_NAME.fullmatch(path.name):
                     held.append((status.st_mtime_ns, path, status.st_size))
         total = sum(size for _, _, size in held)
         for _, path, size in sorted(held):
@@ -181,9 +185,13 @@ def _not_needed() -> Iterator[None]:
         _log.warning("nothing is kept for the next merge: %s", error.message)
 
 
-def _checksum(file: TensorFile, content: bytearray) -> str:
-    start = min((entry.begin for entry in file.entries.values()), default=len(content))
-    return hashlib.sha256(memoryview(content)[start:]).hexdigest()
+def _checksum(blocks: Mapping[str, torch.Tensor]) -> str:
+    """Return SHA-256 of blocks with their names and shapes."""
+    digest = hashlib.sha256()
+    for name in sorted(blocks):
+        digest.update(canonical_json([name, list(blocks[name].shape)]).encode("utf-8"))
+        digest.update(raw_bytes(blocks[name]))
+    return digest.hexdigest()
 
 
 def _pairs(hashes: Sequence[str]) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ from adapterctl.merging.report import REPORT_FILE, MergeReport, ModuleReport, se
 from adapterctl.merging.spaces import Norms, judges_entries, space_of
 from adapterctl.merging.workers import Progress, Workers, default_threads, workers
 
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 """Part of the key of every result: raised when the same inputs would give other numbers."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -191,6 +191,9 @@ def carried_out(
     reused_thresholds = len(known)
     with plan.backend.at_work():
         merged = Passes(plan, space_of(plan, blocks, norms, divided=divided), crew, write, known).run()
+    # Hashes were taken before, so that other content must neither be kept under them nor be written.
+    for adapter in plan.adapters:
+        adapter.require_unchanged()
     if cache is not None:
         cache.keep_blocks(kept or {}, before)
         for lang, way in ways.items():

@@ -60,8 +60,18 @@ class Blocks:
         self._kept = kept
         self._hashes = hashes
         self._mark = mark
-        self.reused = 0
-        self.computed = 0
+        self._before = frozenset(kept or ())
+        self._met: set[tuple[str, str, str, str]] = set()
+
+    @property
+    def reused(self) -> int:
+        """How many blocks came from earlier merges."""
+        return len(self._met & self._before)
+
+    @property
+    def computed(self) -> int:
+        """How many blocks were computed now."""
+        return len(self._met - self._before)
 
     def of(self, stack: Stack, *, cross_a: bool, cross_b: bool) -> Grams:
         """Return the inner products of a module.
@@ -106,12 +116,11 @@ class Blocks:
                 first, second = (i, j) if hashes[i] <= hashes[j] else (j, i)
                 key = (kind, plan.module, hashes[first], hashes[second])
                 block = None if self._kept is None else self._kept.get(key)
+                self._met.add(key)
                 if block is None:
                     missing.append((first, second))
                 else:
-                    self.reused += 1
                     _put(gram, plan.columns[first], plan.columns[second], block)
-        self.computed += len(missing)
         if missing and factors.device.type == "cpu":
             _fill(gram, factors, plan, missing, lying=side == "A")
         elif missing:

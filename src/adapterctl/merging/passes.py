@@ -135,6 +135,9 @@ class Passes:
                 sizes[lang] += found.size
             for lang in found.absent:
                 phantom[lang] += found.size
+        for module in self._plan.modules:
+            for lang, _ in module.absent if not module.members else ():
+                phantom[lang] += self._space.entries(module)
         wanted = {
             # Entries of modules that a language does not have count as zeros: there are more of them to drop.
             lang: min(size, self._plan.recipe.dialect.kept(size + phantom[lang], self._plan.recipe.density))

@@ -75,11 +75,13 @@ class Found:
         above: How many magnitudes lie above the bracket.
         inside: The bits of those in it; None where there were too many.
         size: How many entries were looked at.
+        to_zero: Whether the bracket reaches down to zero; zeros themselves are not collected, there may be many.
     """
 
     above: int
     inside: Any | None
     size: int
+    to_zero: bool = False
 
 
 def bracket(sample: Any, size: int, wanted: int) -> Bracket:
@@ -118,11 +120,16 @@ def scan(
             if ends[index] < 0:
                 continue
             over, ends[index] = form.kernels.count_band(
-                form.of(x[index]), form.mask, low, high, buffers[index], ends[index]
+                form.of(x[index]), form.mask, max(low, form.unsigned(1)), high, buffers[index], ends[index]
             )
             above[index] += over
     return {
-        index: Found(above[index], buffers[index][: ends[index]].copy() if ends[index] >= 0 else None, seen)
+        index: Found(
+            above[index],
+            buffers[index][: ends[index]].copy() if ends[index] >= 0 else None,
+            seen,
+            bool(brackets[index][0] == 0),
+        )
         for index in buffers
     }
 
@@ -149,10 +156,14 @@ def sure_bracket(counts: Any, wanted: int, dtype: Any) -> tuple[Bracket, int]:
 
 def settle(found: Sequence[Found], wanted: int, dtype: Any) -> Threshold | None:
     """Return the ``wanted``-th largest magnitude from all parts of the entries; None where the bracket missed it."""
-    if any(part.inside is None for part in found):
+    collected = [part.inside for part in found if part.inside is not None]
+    if len(collected) < len(found):
         return None
-    inside = np.concatenate([part.inside for part in found])
+    inside = np.concatenate(collected)
     rest = wanted - sum(part.above for part in found)
+    zeros = sum(part.size - part.above for part in found) - inside.size if all(p.to_zero for p in found) else 0
+    if inside.size < rest <= inside.size + zeros:
+        return Threshold(0.0, rest - inside.size, zeros)
     if not 1 <= rest <= inside.size:
         return None
     bits = np.partition(inside, inside.size - rest)[inside.size - rest]

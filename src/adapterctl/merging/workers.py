@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -75,14 +76,30 @@ class Workers:
 @contextmanager
 def workers(threads: int, progress: Progress | None, total: int) -> Iterator[Workers]:
     """Give workers, each with one thread of arithmetic: sums in another order would give other bytes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with _one_thread_each():
         if threads == 1:
             with released():
                 yield Workers(None, progress, total)
         else:
             with ThreadPoolExecutor(threads, "merge", initializer=lambda: torch.set_num_threads(1)) as pool:
                 yield Workers(pool, progress, total)
+
+
+_lock = threading.Lock()
+_merging: list[int] = []
+"""How many threads torch had before each of the merges that are under way in this process."""
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let torch compute with one thread until the last of the merges in this process has ended."""
+    with _lock:
+        _merging.append(_merging[0] if _merging else torch.get_num_threads())
+        torch.set_num_threads(1)
+    try:
+        yield
     finally:
-        torch.set_num_threads(before)
+        with _lock:
+            before = _merging.pop()
+            if not _merging:
+                torch.set_num_threads(before)
