@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -65,7 +66,8 @@ def merge_key(
     Raises:
         AdapterError: The tensors of an adapter cannot be read.
     """
-    return key_of(adapters, recipe, scale, hashes_of(adapters, cache), device)
+    hashes = hashes_of(adapters, cache)
+    return key_of(adapters, recipe.resolved(list(hashes), scale), hashes, device)
 
 
 def hashes_of(adapters: Sequence[Adapter], cache: FactorCache | None, threads: int = 1) -> dict[str, str]:
@@ -80,15 +82,13 @@ def hashes_of(adapters: Sequence[Adapter], cache: FactorCache | None, threads: i
         return {adapter.lang or "": digest for adapter, digest in zip(ordered, found, strict=True)}
 
 
-def key_of(
-    adapters: Sequence[Adapter], recipe: MergeRecipe, scale: float | None, hashes: Mapping[str, str], device: str
-) -> str:
-    """Return what :func:`merge_key` does, from content hashes that are known."""
+def key_of(adapters: Sequence[Adapter], resolved: Mapping[str, Any], hashes: Mapping[str, str], device: str) -> str:
+    """Return what :func:`merge_key` does, from a resolved recipe and content hashes that are known."""
     kind = device.partition(":")[0]
     return fingerprint(
         {
             "engine": ENGINE_VERSION,
-            "recipe": recipe.resolved(list(hashes), scale),
+            "recipe": dict(resolved),
             "base": sorted({canonical_json([adapter.base_model, adapter.revision]) for adapter in adapters}),
             "adapters": sorted([lang, digest] for lang, digest in hashes.items()),
             **({} if kind == "cpu" else {"device": kind}),
@@ -138,7 +138,7 @@ def merge(
     require_compatible(adapters, missing=recipe.missing, numbers=False)
     plan = make_plan(adapters, recipe, out, scale, backend)
     hashes = hashes_of(adapters, cache, threads)
-    key = key_of(adapters, recipe, plan.scale, hashes, device)
+    key = key_of(adapters, plan.resolved, hashes, device)
     with (
         numbers_checked(adapters, recipe),
         workers(threads, progress, Passes.steps(plan)) as crew,
@@ -252,7 +252,7 @@ def _ways_to_trim(plan: Plan) -> dict[str, str]:
 def _summary(plan: Plan, key: str, hashes: Mapping[str, str], provenance: Mapping[str, str]) -> dict[str, object]:
     return {
         "key": key,
-        "recipe": plan.recipe.resolved(plan.languages, plan.scale),
+        "recipe": plan.resolved,
         "inputs": dict(hashes),
         "provenance": dict(provenance),
     }
@@ -264,7 +264,7 @@ def report_of(
     """Return what a merge says about itself, but for what was measured."""
     modules = tuple(_module_report(item) for item in merged)
     squared = sum((item.energy - item.lost) * item.plan.factor**2 for item in merged)
-    kept = sum(item.lost * item.plan.factor**2 for item in merged)
+    lost = sum(item.lost * item.plan.factor**2 for item in merged)
     input_norms = _input_norms(plan, norms)
     mean = sum(input_norms.values()) / len(input_norms)
     norm = squared**0.5
@@ -277,17 +277,17 @@ def report_of(
         folder=out,
         key=key,
         method=plan.recipe.method,
-        recipe=plan.recipe.resolved(plan.languages, plan.scale),
+        recipe=plan.resolved,
         scale=plan.scale,
         inputs=dict(hashes),
         rank=plan.rank,
         vllm_rank=served_rank(plan.rank),
-        energy_kept=_share_kept(squared + kept, kept),
+        energy_kept=_share_kept(squared + lost, lost),
         merged_norm=norm,
         input_norms=input_norms,
         mean_input_norm=mean,
         suggested_scale=mean / norm * abs(plan.scale) if norm else None,
-        discard_rate={lang: lost / held if held else 0.0 for lang, (held, lost) in entries.items()},
+        discard_rate={lang: beaten / held if held else 0.0 for lang, (held, beaten) in entries.items()},
         modules=modules,
     )
 

@@ -82,7 +82,7 @@ def merge_into_model(
     turned = bool(adapters[0].config.get("fan_in_fan_out"))
     targets = find_targets(plan, model, turned=turned)
     hashes = hashes_of(adapters, cache, threads)
-    key = fingerprint({"merge": key_of(adapters, recipe, plan.scale, hashes, device), "base": model.identity})
+    key = fingerprint({"merge": key_of(adapters, plan.resolved, hashes, device), "base": model.identity})
     with (
         numbers_checked(adapters, recipe),
         staged_folder(out) as staging,

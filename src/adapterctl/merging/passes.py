@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from adapterctl.merging.selection import (
     settle,
     sure_bracket,
 )
-from adapterctl.merging.spaces import Prepared, Space, judges_entries
+from adapterctl.merging.spaces import Space, judges_entries
 from adapterctl.merging.workers import Workers
 
 _LEAST_SAMPLE = 32
@@ -123,13 +123,19 @@ class Passes:
         return self._done(module, zero, Tally())
 
     def _model_thresholds(self) -> dict[str, Threshold]:
-        """Return the least magnitude of every language that stays, over all modules."""
+        """Return the least magnitude of every language that stays, over all modules; known ones are not looked for."""
         modules = [module for module in self._plan.modules if module.members]
+        sought = {member.lang for module in modules for member in module.members} - set(self._known)
+        if not sought:
+            modules = []
+        self._crew.expect(2 * (len(modules) - len(self._plan.modules)))
+        if not modules:
+            return self._known
         samples: dict[str, list[Any]] = defaultdict(list)
         sizes: dict[str, int] = defaultdict(int)
         phantom: dict[str, int] = defaultdict(int)
         whole = sum(self._space.entries(module) for module in modules)
-        for found in self._crew.map(lambda module: self._sampled(module, whole), modules):
+        for found in self._crew.map(lambda module: self._sampled(module, sought, whole), modules):
             for lang, sample in found.samples.items():
                 samples[lang].append(sample)
                 sizes[lang] += found.size
@@ -144,29 +150,26 @@ class Passes:
             for lang, size in sizes.items()
         }
         brackets = {
-            lang: bracket(np.concatenate(parts), sizes[lang], wanted[lang])
-            for lang, parts in sorted(samples.items())
-            if lang not in self._known
+            lang: bracket(np.concatenate(parts), sizes[lang], wanted[lang]) for lang, parts in sorted(samples.items())
         }
-        thresholds = dict(self._known)
-        thresholds |= self._settled(modules, brackets, wanted, dict.fromkeys(brackets))
-        missed = sorted(set(brackets) - set(thresholds))
-        if missed:
+        thresholds = self._settled(modules, brackets, wanted, dict.fromkeys(brackets))
+        if missed := sorted(set(brackets) - set(thresholds)):
             self._crew.expect(2 * len(modules))
             sure, counts = self._sure_brackets(modules, missed, wanted)
             thresholds |= self._settled(modules, sure, wanted, counts)
         self._known.update(thresholds)
-        return thresholds
+        return self._known
 
-    def _sampled(self, module: ModulePlan, whole: int) -> _Sampled:
+    def _sampled(self, module: ModulePlan, sought: Collection[str], whole: int) -> _Sampled:
         tiles = self._space.prepare(module).tiles
         absent = tuple(lang for lang, _ in module.absent)
-        if not tiles.size:
-            return _Sampled({}, 0, absent)
+        size, tiles = tiles.size, tiles.only(sought)
+        if not size or not tiles.langs:
+            return _Sampled({}, size, absent)
         # The same share of every module, so that all samples together are one of the whole model.
         share = self._space.entries(module) / whole
-        sample = tiles.sample(module.module, min(tiles.size, max(_LEAST_SAMPLE, round(sample_size(whole) * share))))
-        return _Sampled(dict(zip(tiles.langs, sample, strict=True)), tiles.size, absent)
+        sample = tiles.sample(module.module, min(size, max(_LEAST_SAMPLE, round(sample_size(whole) * share))))
+        return _Sampled(dict(zip(tiles.langs, sample, strict=True)), size, absent)
 
     def _settled(
         self,
@@ -175,17 +178,13 @@ class Passes:
         wanted: Mapping[str, int],
         counts: Mapping[str, int | None],
     ) -> dict[str, Threshold]:
-        if not brackets:
-            self._crew.expect(-len(modules))
-            return {}
-
         def scanned(module: ModulePlan) -> dict[str, Found]:
-            prepared: Prepared = self._space.prepare(module)
-            tiles = prepared.tiles
-            places = {index: brackets[lang] for index, lang in enumerate(tiles.langs) if lang in brackets}
-            rooms = {index: counts[tiles.langs[index]] or room(tiles.size) for index in places}
-            found = scan(tiles.blocks(), places, rooms) if tiles.size else {}
-            return {tiles.langs[index]: part for index, part in found.items()}
+            tiles = self._space.prepare(module).tiles.only(brackets)
+            if not tiles.langs or not tiles.size:
+                return {}
+            places = {index: brackets[lang] for index, lang in enumerate(tiles.langs)}
+            rooms = {index: counts[lang] or room(tiles.size) for index, lang in enumerate(tiles.langs)}
+            return {tiles.langs[index]: part for index, part in scan(tiles.blocks(), places, rooms).items()}
 
         parts: dict[str, list[Found]] = defaultdict(list)
         for found in self._crew.map(scanned, modules):
@@ -199,10 +198,11 @@ class Passes:
         self, modules: Sequence[ModulePlan], langs: Sequence[str], wanted: Mapping[str, int]
     ) -> tuple[dict[str, Any], dict[str, int]]:
         def counted(module: ModulePlan) -> dict[str, Any]:
-            tiles = self._space.prepare(module).tiles
-            members = [index for index, lang in enumerate(tiles.langs) if lang in langs]
-            found = leading_digits(tiles.blocks(), members) if tiles.size else {}
-            return {tiles.langs[index]: counts for index, counts in found.items()}
+            tiles = self._space.prepare(module).tiles.only(langs)
+            if not tiles.langs or not tiles.size:
+                return {}
+            found = leading_digits(tiles.blocks(), range(len(tiles.langs)))
+            return {tiles.langs[index]: digits for index, digits in found.items()}
 
         totals: dict[str, Any] = {}
         for found in self._crew.map(counted, modules):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -100,6 +101,11 @@ class Plan:
     scale: float
     modules: tuple[ModulePlan, ...]
     backend: Backend = CPU
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every number, and files by their content, which is read once."""
+        return self.recipe.resolved(self.languages, self.scale)
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from tests.support.adapters import SHAPES, dense_deltas, make_adapter, make_family
-from tests.support.merging import assert_close, opened, tensor_bytes
+from tests.support.merging import assert_close, opened, tensor_bytes, write_grams
 
 from adapterctl.errors import AdapterError
 from adapterctl.files import unfinished
 from adapterctl.lora.adapter import Adapter
+from adapterctl.merging import recipe as recipe_module
 from adapterctl.merging.cache import FactorCache
 from adapterctl.merging.engine import merge
 from adapterctl.merging.recipe import MergeRecipe
@@ -65,6 +66,25 @@ def test_a_threshold_of_another_schedule_is_not_taken(tmp_path: Path) -> None:
     assert report.reused is not None
     assert report.reused["thresholds"] >= 1
     assert_close(dense_deltas(tmp_path / "warm"), dense_deltas(tmp_path / "cold"), 0.0)
+
+
+def test_known_thresholds_take_no_pass_over_the_model(tmp_path: Path) -> None:
+    folders = make_family(tmp_path)
+    recipe, cache = MergeRecipe(method="ties", density=0.4), FactorCache(tmp_path / "cache")
+    totals = []
+    for _ in range(2):
+        told: list[tuple[int, int]] = []
+        merge(opened(folders), recipe, tmp_path / "out", progress=lambda *step: told.append(step), cache=cache)
+        totals.append(told[-1])
+    assert totals == [(3 * len(SHAPES), 3 * len(SHAPES)), (len(SHAPES), len(SHAPES))]
+
+
+def test_gram_files_are_read_once_for_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    monkeypatch.setattr(recipe_module, "file_hash", lambda path: hashed.append(path.name) or "0" * 64)
+    grams = write_grams(tmp_path / "grams")
+    merge(opened(make_family(tmp_path)), MergeRecipe(method="regmean", grams=grams), tmp_path / "out")
+    assert sorted(hashed) == sorted(Path(path).name for path in grams.values())
 
 
 def test_zeros_are_counted_and_not_collected() -> None:
