@@ -55,3 +55,11 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """Return the bytes of a tensor as they are stored, without copying them where it is contiguous."""
     flat: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
     return memoryview(flat)
+
+
+def all_finite(tensor: torch.Tensor) -> bool:
+    """Tell whether no number is NaN or infinite.
+
+    A sum is finite where all numbers are, but for an overflow, and is faster than judging them one by one.
+    """
+    return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())

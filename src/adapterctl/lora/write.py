@@ -14,7 +14,7 @@ from adapterctl.errors import AdapterError
 from adapterctl.files import disk_errors, staged_folder, write_json, write_text
 from adapterctl.fingerprint import canonical_json
 from adapterctl.lora.adapter import CONFIG_FILE, PEFT_PREFIX, TENSOR_FILE
-from adapterctl.lora.delta import raw_bytes
+from adapterctl.lora.delta import all_finite, raw_bytes
 
 _STORED = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 
@@ -62,7 +62,7 @@ class AdapterWriter:
         with disk_errors(self._path):
             self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o644)
             try:
-                _reserve(self._descriptor, size)
+                reserve(self._descriptor, size)
                 write_at(self._descriptor, memoryview(header), 0)
             except BaseException:
                 os.close(self._descriptor)
@@ -87,8 +87,7 @@ class AdapterWriter:
             b = wide
         for factor, tensor in (("A", a), ("B", b)):
             stored = tensor.to(self.dtype).contiguous()
-            # A sum is finite where all numbers are, and is read from memory faster than they are judged.
-            if not math.isfinite(float(stored.sum())) and not bool(torch.isfinite(stored).all()):
+            if not all_finite(stored):
                 raise AdapterError(f"{module}: lora_{factor} would hold NaN or infinite numbers; nothing written")
             with disk_errors(self._path):
                 write_at(self._descriptor, raw_bytes(stored), self._places[_name(module, factor)])
@@ -188,7 +187,7 @@ def _layout(
     return head, {name: len(head) + offset for name, offset in offsets.items()}, len(head) + end
 
 
-def _reserve(descriptor: int, size: int) -> None:
+def reserve(descriptor: int, size: int) -> None:
     """Give a file its full size; where the system can, with the space for it."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)

@@ -139,11 +139,12 @@ class FactorCache:
     def thresholds(self, content_hash: str, way: str) -> Threshold | None:
         """Return the kept threshold of an adapter for a way to trim, which ``way`` is the fingerprint of."""
         held = self._read_json(f"thresholds/{content_hash}.json").get(way)
+        if not isinstance(held, list):
+            return None
         try:
-            assert isinstance(held, list)
             value, allowed, equal = held
             return Threshold(float.fromhex(value), int(allowed), int(equal))
-        except (AssertionError, ValueError, TypeError):
+        except (ValueError, TypeError):
             return None
 
     def keep_threshold(self, content_hash: str, way: str, threshold: Threshold) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from adapterctl.files import staged_folder, write_json, write_text
 from adapterctl.fingerprint import fingerprint
 from adapterctl.lora.adapter import Adapter
 from adapterctl.lora.compatibility import require_compatible
-from adapterctl.lora.delta import raw_bytes
+from adapterctl.lora.delta import all_finite, raw_bytes
 from adapterctl.merging.arena import arena
 from adapterctl.merging.backend import backend_of
 from adapterctl.merging.cache import FactorCache
@@ -149,8 +148,7 @@ class _Adding:
             total += delta.rows(rows)
             if entry.dtype != exact:
                 stored.copy_(total)
-            # A sum is finite where all numbers are, and is faster than judging them.
-            if not math.isfinite(float(stored.sum())) and not bool(torch.isfinite(stored).all()):
+            if not all_finite(stored):
                 raise self._not_finite(name, module)
             self._writer.write(name, begin, raw_bytes(stored))
 

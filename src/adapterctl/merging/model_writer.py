@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from adapterctl.files import disk_errors
-from adapterctl.lora.write import write_at
+from adapterctl.lora.write import reserve, write_at
 from adapterctl.merging.shards import FullModel, as_base_error, read_bytes, size_of
 
 _PIECE = 32 << 20
@@ -40,7 +40,7 @@ class ModelWriter:
                 with disk_errors(folder / name):
                     descriptor = os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o644)
                     self._descriptors[name] = descriptor
-                    os.posix_fallocate(descriptor, 0, size_of(shard))
+                    reserve(descriptor, size_of(shard))
         except BaseException:
             self.__exit__()
             raise
@@ -82,7 +82,7 @@ class ModelWriter:
         shard, target = self._model.shards[name], self._descriptors[name]
         with disk_errors(self._folder / name):
             try:
-                while position < end:
+                while position < end and hasattr(os, "copy_file_range"):
                     done = os.copy_file_range(shard.fileno(), target, end - position, position, position)
                     if not done:
                         break
@@ -131,4 +131,5 @@ class ModelWriter:
 
 def _to_disk(descriptor: int, begin: int, count: int) -> None:
     """Let the disk begin with what is written, so that there is less to wait for at the end."""
-    os.posix_fadvise(descriptor, begin, count, os.POSIX_FADV_DONTNEED)
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, begin, count, os.POSIX_FADV_DONTNEED)

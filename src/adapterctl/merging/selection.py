@@ -20,7 +20,8 @@ SAMPLE = 1 << 16
 """Entries of a sample of one language, at most."""
 
 _DEVIATIONS = 4.5
-"""A bracket misses once in a hundred thousand times."""
+"""Half the width of a bracket, in standard deviations of the rank of a sample's order statistic."""
+
 _LEADING = 15
 
 
