@@ -49,7 +49,7 @@ fi
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check install -qq --constraint constraints.txt "$@"; }
 # PyTorch comes first and alone: it is the largest part, and the one that may come from an index of its own.
 pip torch
-if [ "$dev" = 1 ]; then pip --editable '.[dev,peers]'; else pip --editable .; fi
+if [ "$dev" = 1 ]; then pip --editable '.[dev,peers,ja,lm-eval,bertscore,energy,codecarbon]'; else pip --editable .; fi
 
 "$venv/bin/adapterctl" --version
 state >"$stamp"

@@ -65,11 +65,11 @@ prices:
 SUITE = """\
 tasks:
   topic:
-    kind: label
+    kind: classification
     prompt: "{input}\\nTopic:"
     labels: [entertainment, geography, health, politics, science/technology, sports, travel]
   sentiment:
-    kind: label
+    kind: classification
     prompt: "{input}\\nSentiment:"
     labels: [negative, positive]
 dev:

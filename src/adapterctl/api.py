@@ -14,7 +14,7 @@ from adapterctl.workspace import workspace as files
 if TYPE_CHECKING:
     from adapterctl.errors import Problem
     from adapterctl.evaluation.scorecard import Scorecard
-    from adapterctl.workflows.baseline import BaselineOutcome
+    from adapterctl.workflows.baseline import BaselineOutcome, Kind
     from adapterctl.workflows.books import CostReport
     from adapterctl.workflows.plan import Plan
     from adapterctl.workflows.release import Export, Promotion
@@ -85,19 +85,23 @@ class Workspace:
         with self._working("update", lang) as session:
             return update(session, lang, if_changed=if_changed)
 
-    def baseline(self) -> BaselineOutcome:
-        """Train and measure one adapter on the rows of all languages."""
-        from adapterctl.workflows.baseline import baseline
+    def baseline(self, kind: Kind = "retrain", *, lang: str | None = None) -> BaselineOutcome:
+        """Measure the retrain-all, the continued combined adapter, or the plain average of the adapters."""
+        from adapterctl.workflows.baseline import COMMANDS, baseline
 
-        with self._working("baseline", "combined") as session:
-            return baseline(session)
+        wanted = self.files.require_language(lang) if lang else None
+        with self._working(COMMANDS[kind], "combined") as session:
+            return baseline(session, kind, wanted)
 
-    def evaluate(self, model: str = "champion", langs: Sequence[str] = (), split: str = "test") -> Scorecard:
-        """Score a model on the suite."""
-        from adapterctl.workflows.measure import evaluate_model
+    def evaluate(
+        self, model: str = "champion", langs: Sequence[str] = (), split: str = "test", *, tasks: Sequence[str] = ()
+    ) -> Scorecard:
+        """Score a model on the suite: ``base``, ``champion``, ``ja@champion``, ``merged/7``, a folder, ..."""
+        from adapterctl.workflows.measure import Question, evaluate_models
 
+        wanted = tuple(self.files.require_language(lang) for lang in langs)
         with self._working("evaluate", model) as session:
-            return evaluate_model(session, model, langs, split)
+            return evaluate_models(session, [model], Question(wanted, tuple(tasks), split)).cards[0]
 
     def merge(self, out: str | Path | None = None, **recipe: Any) -> MergeOutcome:
         """Merge the versions that the champion pins, unregistered.

@@ -76,12 +76,8 @@ class BaseModel:
         Raises:
             BaseModelError: The configuration does not tell.
         """
-        from transformers import AutoConfig
-
         with _loading(self):
-            config = AutoConfig.from_pretrained(
-                self.location, revision=self.settings.revision, trust_remote_code=False
-            ).get_text_config()
+            config = _text_config(self)
             heads = config.num_attention_heads
             width = getattr(config, "head_dim", None) or config.hidden_size // heads
             keys = (getattr(config, "num_key_value_heads", None) or heads) * width
@@ -92,6 +88,24 @@ class BaseModel:
     def chat(self) -> bool:
         """Whether prompts are chats."""
         return self.settings.prompt_format == "chat"
+
+
+def _text_config(base: BaseModel) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(base.location, revision=base.settings.revision, trust_remote_code=False)
+    return config.get_text_config()
+
+
+def context_of(base: BaseModel) -> int | None:
+    """Return how many tokens the base model reads at most, None where its configuration does not say.
+
+    Raises:
+        BaseModelError: The configuration cannot be read.
+    """
+    with _loading(base):
+        longest = getattr(_text_config(base), "max_position_embeddings", None)
+    return None if longest is None else int(longest)
 
 
 def _folder_identity(folder: Path) -> str:

@@ -7,6 +7,7 @@
     ├── GateFailed                  3   the candidate is worse than the champion; the champion is untouched
     ├── LockHeld                    4   another adapterctl works on this workspace
     ├── RegistryError               5   MLflow cannot be reached, or answers with an error (worth a retry)
+    ├── EndpointError               5   the endpoint that serves a model does not answer as it should (worth a retry)
     ├── DataError                   6   rows of examples that cannot be used
     ├── AdapterError                6   an adapter folder that cannot be used
     ├── BaseModelError              6   a base model that cannot be found or loaded
@@ -103,6 +104,12 @@ class LockHeld(AdapterctlError):
 
 class RegistryError(AdapterctlError):
     """The MLflow registry cannot be reached or refuses a request."""
+
+    exit_code = 5
+
+
+class EndpointError(AdapterctlError):
+    """The endpoint that serves a model cannot be reached, or does not answer as its protocol says."""
 
     exit_code = 5
 

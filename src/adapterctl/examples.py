@@ -5,11 +5,15 @@ Three forms of row are taken, one JSON object a line:
 * the project's own: ``id, lang, task, reference`` with ``input``, or with ``question`` and ``choices``;
 * TRL's ``prompt``/``completion``, as text or as lists of turns;
 * ``messages``, whose last turn is the assistant's and becomes the reference.
+
+Text that is only read, for a task of kind ``perplexity``, is a row of the own form without ``reference``, its text in
+``input`` or ``text``. Fields that are not named here, such as a row's source, are passed over.
 """
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +24,7 @@ from adapterctl.tasks import INSTRUCTION, TaskSettings
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_SHOWN = 50
+_MEND = "mend or remove these lines, then run the same command again"
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,15 @@ class Example:
         id: Unique within a language.
         lang: BCP-47 tag of the adapter the row belongs to.
         task: Name of a task of the suite.
-        reference: The right answer: a label, a letter or text.
+        reference: The right answer: a label, a letter or text; empty for text that is only read.
         input, question, context: Parts of the prompt; empty where the row has none.
-        choices: What a ``choice`` row offers.
+        choices: What a ``multiple-choice`` row offers.
         answer_index: Which choice is right; -1 for other rows.
         prompt: The whole prompt of a row that brings its own.
         messages: The turns before the answer, of a row that is a chat.
+        group: Rows of one group are not independent of one another, such as the two directions of a sentence pair;
+            statistics resample groups. A row without one stands for itself.
+        direction: Of a translation: ``en-ja``.
     """
 
     id: str
@@ -49,22 +57,34 @@ class Example:
     answer_index: int = -1
     prompt: str = ""
     messages: tuple[tuple[str, str], ...] = ()
+    group: str = ""
+    direction: str = ""
 
     @property
     def asked(self) -> tuple[Any, ...]:
-        """What the row asks, without its id and its answer: equal for rows that overlap."""
-        texts = (self.input, self.question, self.context, self.prompt)
+        """What the row asks, without its id and its answer: equal for rows that overlap.
+
+        Texts are compared without regard to case, width (NFKC) and white space.
+        """
         return (
             self.lang,
             self.task,
-            *(" ".join(text.split()) for text in texts),
-            tuple(sorted(self.choices)),
-            self.messages,
+            self.direction,
+            *map(_folded, (self.input, self.question, self.context, self.prompt)),
+            tuple(sorted(map(_folded, self.choices))),
+            tuple((role, _folded(content)) for role, content in self.messages),
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything the row says, for hashing and for storage."""
-        return asdict(self)
+        """Return everything the row says, for hashing and for storage; what few rows say is left out of the others."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if value or name not in ("group", "direction")}
+
+
+def _folded(text: str) -> str:
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())
 
 
 class _Bad(Exception):
@@ -188,21 +208,27 @@ def _parse(row: Any, lang: str, tasks: Mapping[str, TaskSettings], fallback_id: 
     task = tasks.get(name)
     if task is None:
         raise _Bad(f"task '{name}' is not in the suite; it knows {', '.join(sorted(tasks))}")
+    place: dict[str, Any] = {"id": row_id, "lang": lang, "task": name, "group": _text(row, "group")}
     if own is not None:
+        if task.reads:
+            raise _Bad(f"task '{name}' reads text as it stands; write it as 'text', without prompt and answer")
         if not own["reference"].strip():
             raise _Bad("the answer is empty")
-        if task.kind != "text" and own["reference"] not in task.labels_for(lang):
+        if task.chooses and own["reference"] not in task.labels_for(lang):
             raise _Bad(f"a row with its own prompt cannot answer a task of kind '{task.kind}' outside its labels")
-        return Example(id=row_id, lang=lang, task=name, **own)
-    fields: dict[str, Any] = {"reference": _required(row, "reference"), "context": _text(row, "context")}
-    if task.kind == "choice":
+        return Example(**place, **own)
+    if task.reads:
+        return Example(**place, reference="", input=_required(row, "text" if "text" in row else "input"))
+    fields: dict[str, Any] = {"reference": _required(row, "reference")}
+    fields |= {part: _text(row, part) for part in ("context", "direction")}
+    if task.kind == "multiple-choice":
         fields |= _choice_fields(row)
     else:
         fields["input"] = _required(row, "input")
         labels = task.labels_for(lang)
-        if task.kind == "label" and fields["reference"] not in labels:
+        if task.kind == "classification" and fields["reference"] not in labels:
             raise _Bad(f"reference '{fields['reference']}' is not one of the labels {', '.join(labels) or '(none)'}")
-    return Example(id=row_id, lang=lang, task=name, **fields)
+    return Example(**place, **fields)
 
 
 def _name_of(path: Path, root: Path | None) -> str:
@@ -211,7 +237,7 @@ def _name_of(path: Path, root: Path | None) -> str:
 
 
 def _read_file(
-    path: Path, name: str, lang: str, tasks: Mapping[str, TaskSettings]
+    path: Path, name: str, lang: str, tasks: Mapping[str, TaskSettings], training: bool
 ) -> tuple[list[tuple[str, Example]], list[Problem]]:
     try:
         content = path.read_bytes()
@@ -226,6 +252,8 @@ def _read_file(
             if not text:
                 continue
             example = _parse(json.loads(text), lang, tasks, f"{path.stem}-{number}")
+            if training and tasks[example.task].reads:
+                raise _Bad(f"a row of task '{example.task}' has no answer to learn; it belongs to dev or test")
         except UnicodeDecodeError as error:
             problems.append(Problem(where, f"is not UTF-8 (byte {error.start} of the line)"))
         except json.JSONDecodeError as error:
@@ -255,7 +283,12 @@ def _repeated(sources: Iterable[tuple[str, Example]]) -> list[Problem]:
 
 
 def read_rows(
-    paths: Sequence[Path], *, lang: str, tasks: Mapping[str, TaskSettings], root: Path | None = None
+    paths: Sequence[Path],
+    *,
+    lang: str,
+    tasks: Mapping[str, TaskSettings],
+    root: Path | None = None,
+    training: bool = False,
 ) -> tuple[tuple[Example, ...], tuple[Problem, ...]]:
     """Read the rows of one language's split from JSONL files.
 
@@ -264,6 +297,7 @@ def read_rows(
         lang: The language they belong to.
         tasks: The suite's tasks.
         root: Problems name files by their path from this folder; by their bare name when not given.
+        training: Whether the rows are to be learnt from, so that text without an answer is a problem.
 
     Returns:
         The good rows in the order of the files, and every problem found; the caller decides when to give up, so that
@@ -273,7 +307,7 @@ def read_rows(
     problems: list[Problem] = []
     for path in paths:
         name = _name_of(path, root)
-        examples, found = _read_file(path, name, lang, tasks)
+        examples, found = _read_file(path, name, lang, tasks, training)
         sources += examples
         problems += found
     problems += _repeated(sources)
@@ -292,15 +326,21 @@ def overlap(
         other: How the rows of ``train`` are called.
     """
     known = {example.asked: example.id for example in train}
+    looked_up = ((example, known.get(example.asked)) for example in held_out)
     return [
-        Problem(split, f"row '{example.id}' asks the same as {other} row '{known[example.asked]}'")
-        for example in held_out
-        if example.asked in known
+        Problem(split, f"row '{example.id}' asks the same as {other} row '{found}'")
+        for example, found in looked_up
+        if found is not None
     ]
 
 
-def refuse(problems: Sequence[Problem], what: str) -> None:
+def refuse(problems: Sequence[Problem], what: str, *, hint: str = _MEND) -> None:
     """Raise one error for all problems of the data, if there are any.
+
+    Args:
+        problems: What was found.
+        what: The data, for the message.
+        hint: What mends it.
 
     Raises:
         DataError: ``problems`` is not empty.
@@ -314,5 +354,5 @@ def refuse(problems: Sequence[Problem], what: str) -> None:
     raise DataError(
         f"{what}: {len(problems)} bad {rows}; nothing was trained or scored",
         problems=shown,
-        hint="mend or remove these lines, then run the same command again",
+        hint=hint,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,17 +48,17 @@ def choice_lines(choices: tuple[str, ...]) -> str:
 
 def answers(example: Example, task: TaskSettings) -> tuple[tuple[str, ...], int]:
     """Return the answers to choose from, without separator, and which is right; ``((), -1)`` for free text."""
-    if task.kind == "label":
+    if task.kind == "classification":
         labels = task.labels_for(example.lang)
         return labels, labels.index(example.reference)
-    if task.kind == "choice":
+    if task.kind == "multiple-choice":
         count = len(example.choices)
         return (example.choices if task.answer == "text" else tuple(LETTERS[:count])), example.answer_index
     return (), -1
 
 
 def render(example: Example, task: TaskSettings, *, chat: bool = False) -> Rendered:
-    """Return the example as prompt and answer.
+    """Return the example as prompt and answer; a text that is only read is all prompt, as it stands.
 
     Args:
         example: A row that has been read with this task.
@@ -67,6 +68,8 @@ def render(example: Example, task: TaskSettings, *, chat: bool = False) -> Rende
     Raises:
         DataError: The task has no prompt for the example's language.
     """
+    if task.reads:
+        return Rendered(example.input, "", (), -1)
     prompt: str | ChatTurns
     if example.messages:
         prompt = example.messages
@@ -84,6 +87,7 @@ def render(example: Example, task: TaskSettings, *, chat: bool = False) -> Rende
             question=example.question,
             context=example.context,
             choices=choice_lines(example.choices),
+            direction=example.direction,
         )
     if chat and isinstance(prompt, str):
         prompt = (("user", prompt),)
@@ -95,38 +99,51 @@ def render(example: Example, task: TaskSettings, *, chat: bool = False) -> Rende
     return Rendered(prompt, separator + target, tuple(separator + text for text in candidates), answer)
 
 
-def _plain_ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
-def _prompt_ids(tokenizer: Any, prompt: str | ChatTurns) -> list[int]:
+def _prompt_text(tokenizer: Any, prompt: str | ChatTurns) -> str:
     if isinstance(prompt, str):
-        start = tokenizer.bos_token_id
-        return ([] if start is None else [start]) + _plain_ids(tokenizer, prompt)
+        return prompt
     if not tokenizer.chat_template:
         raise BaseModelError(
             "the rows or the settings ask for the chat format, but the base model's tokenizer has no chat template",
             hint="set base_model.prompt_format: plain and use rows with 'input'; or add a template to the tokenizer",
         )
     turns = [{"role": role, "content": content} for role, content in prompt]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    return _plain_ids(tokenizer, text)
+    text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return text
 
 
-def encode(tokenizer: Any, rendered: Rendered) -> Encoded:
-    """Return the rendered example as token ids.
+def encode_all(tokenizer: Any, rendered: Sequence[Rendered]) -> list[Encoded]:
+    """Return rendered examples as token ids; every different text is tokenised once, all of them in one call.
 
     Prompt and answer are tokenised apart, so that the answer's tokens are the same in training and in scoring.
 
     Raises:
         BaseModelError: A chat is to be encoded by a tokenizer without chat template.
     """
-    end = tokenizer.eos_token_id
+    prompts = [_prompt_text(tokenizer, one.prompt) for one in rendered]
+    answers = [text for one in rendered for text in (one.target, *one.candidates)]
+    texts = list(dict.fromkeys([*prompts, *answers]))
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    known = {text: tuple(found) for text, found in zip(texts, ids, strict=True)}
+    start = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
+    end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+    return [
+        Encoded(
+            # A chat template writes the start token itself.
+            prompt=(start if isinstance(one.prompt, str) else ()) + known[prompt],
+            target=known[one.target] + end,
+            candidates=tuple(known[text] for text in one.candidates),
+            answer=one.answer,
+        )
+        for one, prompt in zip(rendered, prompts, strict=True)
+    ]
 
-    return Encoded(
-        prompt=tuple(_prompt_ids(tokenizer, rendered.prompt)),
-        target=(*_plain_ids(tokenizer, rendered.target), *(() if end is None else (end,))),
-        candidates=tuple(tuple(_plain_ids(tokenizer, text)) for text in rendered.candidates),
-        answer=rendered.answer,
-    )
+
+def encode(tokenizer: Any, rendered: Rendered) -> Encoded:
+    """Return one rendered example as token ids; see ``encode_all``.
+
+    Raises:
+        BaseModelError: A chat is to be encoded by a tokenizer without chat template.
+    """
+    (encoded,) = encode_all(tokenizer, [rendered])
+    return encoded

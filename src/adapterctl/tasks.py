@@ -9,20 +9,42 @@ from pydantic import Field, field_validator, model_validator
 
 from adapterctl.settings import Settings
 
-Kind = Literal["label", "choice", "text"]
-Metric = Literal["accuracy", "macro_f1", "rouge_1", "rouge_l"]
+Kind = Literal["classification", "multiple-choice", "summarization", "translation", "generation", "perplexity"]
 
-SLOTS = frozenset({"input", "question", "context", "choices"})
-"""What a prompt template may name in braces. ``{choices}`` becomes one line a choice: ``A: …``."""
+SLOTS = frozenset({"input", "question", "context", "choices", "direction"})
+"""What a prompt template may name in braces. ``{choices}`` becomes one line a choice: ``A: …``; ``{direction}`` is what
+a translation row says of its languages, such as ``en-ja``."""
 
 INSTRUCTION = "instruction"
 """The task of rows that bring their own prompt (TRL's ``prompt``/``completion`` and ``messages``) and name no other."""
 
-_DEFAULT_METRIC: dict[str, Metric] = {"label": "macro_f1", "choice": "accuracy", "text": "rouge_l"}
-_METRICS_OF_KIND: dict[str, tuple[str, ...]] = {
-    "label": ("accuracy", "macro_f1"),
-    "choice": ("accuracy", "macro_f1"),
-    "text": ("rouge_1", "rouge_l"),
+_CLASSES = ("macro_f1", "macro_precision", "macro_recall")
+_TEXT = ("rouge_1", "rouge_2", "rouge_l", "chrf", "bleu", "bertscore")
+
+METRICS_OF_KIND: dict[str, tuple[str, ...]] = {
+    "classification": ("accuracy", *_CLASSES),
+    "multiple-choice": ("accuracy", "accuracy_norm", *_CLASSES),
+    "summarization": _TEXT,
+    "translation": _TEXT,
+    "generation": _TEXT,
+    "perplexity": ("bits_per_byte", "perplexity"),
+}
+"""The metrics each kind of task can be measured by; texts also by those the suite declares under ``external``."""
+
+_DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
+    "classification": ("macro_f1", "accuracy", "macro_precision", "macro_recall"),
+    "multiple-choice": ("accuracy", "accuracy_norm", "macro_f1"),
+    "summarization": ("rouge_l", "rouge_1", "rouge_2", "chrf"),
+    "translation": ("chrf", "bleu"),
+    "generation": ("rouge_l", "rouge_1", "rouge_2", "chrf"),
+    "perplexity": ("bits_per_byte", "perplexity"),
+}
+
+_CHOOSING = ("classification", "multiple-choice")
+_OLD_KINDS = {
+    "label": "classification",
+    "choice": "multiple-choice",
+    "text": "generation, summarization or translation",
 }
 
 
@@ -39,13 +61,19 @@ class TaskSettings(Settings):
     """One task of the suite.
 
     Attributes:
-        kind: ``label``: one of a few fixed words; ``choice``: one of the row's own choices; ``text``: written freely.
-            Labels and choices are scored by log-likelihood, text by greedy generation.
-        prompt: Template with the slots ``{input}``, ``{question}``, ``{context}``, ``{choices}``; or one a language.
-        labels: The label words of a ``label`` task; or one list a language.
-        answer: What a ``choice`` task answers with: the ``text`` of the choice or its ``letter``.
+        kind: ``classification``: one of a few fixed words; ``multiple-choice``: one of the row's own choices;
+            ``summarization``, ``translation`` and ``generation``: written freely, they differ in what is reported
+            first; ``perplexity``: text that is only read. The first two are scored by log-likelihood, texts by greedy
+            generation.
+        prompt: Template with the slots ``{input}``, ``{question}``, ``{context}``, ``{choices}``, ``{direction}``; or
+            one a language.
+        labels: The label words of a ``classification`` task; or one list a language.
+        answer: What a ``multiple-choice`` task answers with: the ``text`` of the choice or its ``letter``.
         separator: What stands between prompt and answer of a plain prompt; nothing in the chat format.
-        metric: The metric that is reported first; by kind when not given.
+        calibration: ``prior`` subtracts from a label's log-likelihood the one it has after the prompt without content
+            (Zhao et al. 2021, "Calibrate Before Use"); for ``classification`` tasks.
+        metric: The metric that is reported first and that the gate compares; by kind when not given.
+        metrics: All metrics to compute; by kind when not given.
         max_new_tokens: The longest text that is generated, in tokens.
     """
 
@@ -54,8 +82,17 @@ class TaskSettings(Settings):
     labels: list[str] | dict[str, list[str]] = Field(default_factory=list)
     answer: Literal["text", "letter"] = "text"
     separator: str = " "
-    metric: Metric | None = None
+    calibration: Literal["none", "prior"] = "none"
+    metric: str | None = None
+    metrics: list[str] = Field(default_factory=list)
     max_new_tokens: int = Field(default=64, ge=1, le=4096)
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _present_word(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in _OLD_KINDS:
+            raise ValueError(f"'{value}' is called {_OLD_KINDS[value]} now")
+        return value
 
     @field_validator("prompt")
     @classmethod
@@ -71,22 +108,52 @@ class TaskSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskSettings:
-        if self.kind == "label" and not self.labels:
-            raise ValueError("a task of kind 'label' needs 'labels'")
-        if self.kind != "label" and self.labels:
+        if self.kind == "classification" and not self.labels:
+            raise ValueError("a task of kind 'classification' needs 'labels'")
+        if self.kind != "classification" and self.labels:
             raise ValueError(f"'labels' has no meaning for a task of kind '{self.kind}'")
+        if self.kind != "classification" and self.calibration != "none":
+            raise ValueError(f"'calibration' has no meaning for a task of kind '{self.kind}'")
         for words in self.labels.values() if isinstance(self.labels, dict) else (self.labels,):
             if not all(word.strip() for word in words) or len(set(words)) != len(words):
                 raise ValueError(f"labels must differ and not be empty: {', '.join(map(repr, words))}")
-        if self.metric is not None and self.metric not in _METRICS_OF_KIND[self.kind]:
-            allowed = ", ".join(_METRICS_OF_KIND[self.kind])
-            raise ValueError(f"metric '{self.metric}' does not go with kind '{self.kind}'; choose one of {allowed}")
+        if not self.generates:
+            # Texts may also be measured by metrics that only the suite knows.
+            refused = self.foreign_metrics
+            if refused:
+                allowed = ", ".join(METRICS_OF_KIND[self.kind])
+                raise ValueError(f"metric '{refused[0]}' does not go with kind '{self.kind}'; choose one of {allowed}")
         return self
 
     @property
-    def primary_metric(self) -> Metric:
+    def generates(self) -> bool:
+        """Whether the answer is written freely."""
+        return self.kind not in (*_CHOOSING, "perplexity")
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the answer is one of several that are given."""
+        return self.kind in _CHOOSING
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is no answer: the text itself is what is measured."""
+        return self.kind == "perplexity"
+
+    @property
+    def primary_metric(self) -> str:
         """The metric that stands for the task."""
-        return self.metric or _DEFAULT_METRIC[self.kind]
+        return self.metric or (self.metrics or _DEFAULT_METRICS[self.kind])[0]
+
+    @property
+    def all_metrics(self) -> tuple[str, ...]:
+        """Every metric to compute, the primary one first."""
+        return tuple(dict.fromkeys((self.primary_metric, *(self.metrics or _DEFAULT_METRICS[self.kind]))))
+
+    @property
+    def foreign_metrics(self) -> tuple[str, ...]:
+        """The metrics that are not of this kind by themselves."""
+        return tuple(name for name in self.all_metrics if name not in METRICS_OF_KIND[self.kind])
 
     def prompt_for(self, lang: str) -> str | None:
         """Return the template for ``lang``, or None where there is none."""
@@ -99,4 +166,4 @@ class TaskSettings(Settings):
 
 def with_instruction(tasks: dict[str, Any]) -> dict[str, Any]:
     """Return the tasks, with the ``instruction`` task added unless the suite says its own."""
-    return {INSTRUCTION: TaskSettings(kind="text"), **tasks}
+    return {INSTRUCTION: TaskSettings(kind="generation"), **tasks}

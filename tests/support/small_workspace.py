@@ -34,7 +34,7 @@ def make_small_workspace(root: Path, languages: Iterable[str] = LANGUAGES) -> Pa
     init_workspace(root, "pocket", languages=list(languages))
     for path in root.glob("**/*.jsonl"):
         split = path.name.split(".")[-2]
-        write_rows(path, read_lines(path)[: ROWS[split]])
+        write_rows(path, read_lines(path)[: ROWS.get(split, 3)])
     for path in root.glob("**/summarization.*"):
         write_rows(path, read_lines(path)[:2])
     change(root, "adapterctl.yaml", "    epochs: 4", "    epochs: 2")
@@ -45,7 +45,7 @@ def make_small_workspace(root: Path, languages: Iterable[str] = LANGUAGES) -> Pa
     change(root, "adapterctl.yaml", "  scale: keep", "  scale: search")
     change(root, "evaluation/suite.yaml", "max_new_tokens: 24", "max_new_tokens: 4")
     # A handful of rows shows nothing: only what is plainly worse may fail.
-    change(root, "adapterctl.yaml", "  margin: 0.1", "  margin: 0.9\n  resamples: 500")
+    change(root, "adapterctl.yaml", "  margin: 0.1", "  margin: 0.9\n  resamples: 500\n  min_examples: 1")
     return root
 
 

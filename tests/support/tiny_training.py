@@ -14,8 +14,8 @@ from adapterctl.training.settings import LoraSettings, TrainingSettings
 LABELS = ("good", "bad", "fair")
 WORDS = {"good": ("warm", "blue", "grass"), "bad": ("night", "fire", "long"), "fair": ("soup", "sea", "green")}
 TASKS = {
-    "mood": TaskSettings(kind="label", prompt="Review: {input}\nSentiment:", labels=list(LABELS)),
-    "recap": TaskSettings(kind="text", prompt="{input}\n", separator=""),
+    "mood": TaskSettings(kind="classification", prompt="Review: {input}\nSentiment:", labels=list(LABELS)),
+    "recap": TaskSettings(kind="generation", prompt="{input}\n", separator=""),
 }
 LORA = LoraSettings(r=4, alpha=12.0, dropout=0.1)
 TRAINING = TrainingSettings(

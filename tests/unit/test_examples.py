@@ -15,9 +15,11 @@ from adapterctl.tasks import TaskSettings, with_instruction
 
 TASKS = with_instruction(
     {
-        "mood": TaskSettings(kind="label", labels={"de": ["gut", "schlecht"]}),
-        "quiz": TaskSettings(kind="choice", prompt="{question}\n{choices}\n"),
-        "recap": TaskSettings(kind="text"),
+        "mood": TaskSettings(kind="classification", labels={"de": ["gut", "schlecht"]}),
+        "quiz": TaskSettings(kind="multiple-choice", prompt="{question}\n{choices}\n"),
+        "recap": TaskSettings(kind="generation"),
+        "news": TaskSettings(kind="translation"),
+        "prose": TaskSettings(kind="perplexity"),
     }
 )
 MOOD = {"id": "m1", "lang": "de", "task": "mood", "input": "Tolle Suppe", "reference": "gut"}
@@ -143,7 +145,7 @@ def test_prompt_and_completion_as_turns_and_messages_mean_the_same() -> None:
         ({"prompt": "x", "completion": ""}, "the answer is empty"),
         (
             {"prompt": "x", "completion": "A", "task": "quiz"},
-            "a row with its own prompt cannot answer a task of kind 'choice' outside its labels",
+            "a row with its own prompt cannot answer a task of kind 'multiple-choice' outside its labels",
         ),
         ({"prompt": "x", "completion": "y", "lang": "en"}, "the row is in language 'en', the file belongs to 'de'"),
         ({"prompt": "x"}, "field 'task' is missing"),
@@ -176,7 +178,10 @@ def test_every_bad_line_is_named_and_the_good_ones_are_kept(tmp_path: Path) -> N
         (b'{"id": ' + b"9" * 5000 + b"}\n", "holds a number with too many digits"),
         (b'{"id": "\\udc00"}\n', "holds half of a character (\\udc00 without the other surrogate)"),
         (line(MOOD, input=3), "'input' must be text, not int"),
-        (line(MOOD, task="modo"), "task 'modo' is not in the suite; it knows instruction, mood, quiz, recap"),
+        (
+            line(MOOD, task="modo"),
+            "task 'modo' is not in the suite; it knows instruction, mood, news, prose, quiz, recap",
+        ),
     ]
     content = line(MOOD) + b"".join(text for text, _ in bad) + line(QUIZ)
     examples, problems = read(tmp_path, content)
@@ -236,6 +241,101 @@ def test_rows_that_ask_the_same_overlap_whatever_spaces_ids_and_order_of_choices
         "de dev: row 'turned' asks the same as training row 'q1'",
     ]
     assert overlap(train, held[2:], "de dev") == []
+
+
+def news(row_id: str, text: str, direction: str = "en-de") -> Example:
+    row = {"id": row_id, "lang": "de", "task": "news", "direction": direction, "input": text, "reference": "x"}
+    return parse(row)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Große Straße", "GROSSE STRASSE"),
+        ("Gro\u0308ße", "Gr\u00f6ße"),
+        ("ＡＢＣ１２３", "abc123"),
+        ("ｶﾞｿﾘﾝ", "ガソリン"),
+        ("ﬁnden", "finden"),
+        ("Tolle\u00a0\u2003Suppe\t", "tolle suppe"),
+    ],
+)
+def test_case_width_and_composition_do_not_hide_an_overlap(one: str, other: str) -> None:
+    assert len(overlap([news("a", one)], [news("b", other)], "de dev")) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [("Größe", "Grüße"), ("Größe", "Grosse"), ("はは", "ばば"), ("か", "カ")])
+def test_marks_and_scripts_keep_texts_apart(one: str, other: str) -> None:
+    assert overlap([news("a", one)], [news("b", other)], "de dev") == []
+
+
+def test_the_other_direction_is_another_question() -> None:
+    assert overlap([news("a", "Regen")], [news("b", "Regen", "de-en")], "de dev") == []
+
+
+def test_chats_and_prompts_overlap_too() -> None:
+    rows = [{"messages": [USER, HELPER]}, {"prompt": "Sag ja:", "completion": "ja"}]
+    again = [{"messages": [{**USER, "content": "hallo? "}, HELPER]}, {"prompt": "SAG JA:", "completion": "nein"}]
+    found = overlap(map(parse, rows), map(parse, again), "de dev")
+    assert [problem.message for problem in found] == ["row 'rows-7' asks the same as training row 'rows-7'"] * 2
+
+
+def test_rows_with_group_direction_and_fields_of_their_own() -> None:
+    row = {
+        "id": "pud-1", "lang": "de", "task": "news", "direction": "en-de", "input": "rain", "reference": "Regen",
+        "group": "w05", "source": "UD-PUD", "title": 7,
+    }  # fmt: skip
+    found = parse(row)
+    assert found == Example("pud-1", "de", "news", "Regen", input="rain", group="w05", direction="en-de")
+    assert found.as_dict()["group"] == "w05"
+    assert "group" not in parse({**row, "group": ""}).as_dict()
+    assert parse({"prompt": "x", "completion": "y", "group": "g"}).group == "g"
+    assert fault({**row, "group": 5}) == "'group' must be text, not int"
+    assert fault({**row, "direction": ["en", "de"]}) == "'direction' must be text, not list"
+
+
+PROSE = {"id": "p", "lang": "de", "task": "prose"}
+
+
+@pytest.mark.parametrize("name", ["input", "text"])
+def test_text_that_is_read_has_no_reference(name: str) -> None:
+    assert parse({**PROSE, name: "Es regnet.", "group": "g"}) == Example(
+        "p", "de", "prose", "", input="Es regnet.", group="g"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (PROSE, "field 'input' is missing"),
+        ({**PROSE, "text": " "}, "field 'text' is empty"),
+        ({**PROSE, "text": None}, "'text' must be text, not NoneType"),
+        (
+            {**PROSE, "prompt": "Es", "completion": "regnet."},
+            "task 'prose' reads text as it stands; write it as 'text', without prompt and answer",
+        ),
+    ],
+)
+def test_text_that_cannot_be_read(row: dict[str, Any], message: str) -> None:
+    assert fault(row) == message
+
+
+@pytest.mark.parametrize("task", ["mood", "recap", "news", "quiz"])
+def test_a_row_without_reference_is_refused(task: str) -> None:
+    row = {**QUIZ, **MOOD, "task": task}
+    del row["reference"]
+    assert fault(row) == "field 'reference' is missing"
+
+
+def test_text_that_is_read_teaches_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(line(MOOD) + line(PROSE, text="Es regnet."))
+    examples, problems = read_rows([path], lang="de", tasks=TASKS, training=True)
+    assert [example.id for example in examples] == ["m1"]
+    assert [str(problem) for problem in problems] == [
+        "a.jsonl:2: a row of task 'prose' has no answer to learn; it belongs to dev or test"
+    ]
+    examples, problems = read_rows([path], lang="de", tasks=TASKS)
+    assert ([example.id for example in examples], problems) == (["m1", "p"], ())
 
 
 def test_fifty_problems_are_shown_and_the_rest_is_counted() -> None:

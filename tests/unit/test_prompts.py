@@ -12,10 +12,10 @@ from adapterctl.base_model import load_tokenizer
 from adapterctl.errors import BaseModelError, DataError
 from adapterctl.examples import Example
 from adapterctl.pocket.world import LANGUAGES, tables
-from adapterctl.prompts import choice_lines, encode, render
+from adapterctl.prompts import choice_lines, encode, encode_all, render
 from adapterctl.tasks import TaskSettings
 
-MOOD = TaskSettings(kind="label", prompt={"de": "Kritik: {input}\nUrteil:"}, labels=["gut", "schlecht"])
+MOOD = TaskSettings(kind="classification", prompt={"de": "Kritik: {input}\nUrteil:"}, labels=["gut", "schlecht"])
 TEMPLATE = (
     "{{ bos_token }}{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -23,7 +23,7 @@ TEMPLATE = (
 
 
 def quiz(**settings: Any) -> TaskSettings:
-    return TaskSettings(kind="choice", prompt="{context}|{question}\n{choices}\n{{A}}:", **settings)
+    return TaskSettings(kind="multiple-choice", prompt="{context}|{question}\n{choices}\n{{A}}:", **settings)
 
 
 def asked(**fields: Any) -> Example:
@@ -61,7 +61,7 @@ def test_what_a_row_says_is_never_a_template(text: str) -> None:
 def test_a_label_and_a_free_text() -> None:
     made = render(Example("1", "de", "mood", "schlecht", input="Fade."), MOOD)
     assert (made.target, made.candidates, made.answer) == (" schlecht", (" gut", " schlecht"), 1)
-    free = render(Example("1", "de", "recap", "Kurz.", input="Lang."), TaskSettings(kind="text", separator="\n"))
+    free = render(Example("1", "de", "recap", "Kurz.", input="Lang."), TaskSettings(kind="generation", separator="\n"))
     assert (free.prompt, free.target, free.candidates, free.answer) == ("Lang.", "\nKurz.", (), -1)
 
 
@@ -78,17 +78,19 @@ def test_in_a_chat_the_prompt_is_the_users_turn_and_nothing_separates() -> None:
 
 def test_rows_with_their_own_prompt_are_taken_as_they_are() -> None:
     text = Example("1", "de", "instruction", " ja", prompt="Sag {ja}:")
-    made = render(text, TaskSettings(kind="text"))
+    made = render(text, TaskSettings(kind="generation"))
     assert (made.prompt, made.target) == ("Sag {ja}:", " ja")
-    assert render(text, TaskSettings(kind="text"), chat=True).prompt == (("user", "Sag {ja}:"),)
+    assert render(text, TaskSettings(kind="generation"), chat=True).prompt == (("user", "Sag {ja}:"),)
     turns = (("system", "Kurz."), ("user", "Hallo?"))
     for chat in (False, True):
-        made = render(Example("1", "de", "instruction", "Ja.", messages=turns), TaskSettings(kind="text"), chat=chat)
+        made = render(
+            Example("1", "de", "instruction", "Ja.", messages=turns), TaskSettings(kind="generation"), chat=chat
+        )
         assert (made.prompt, made.target) == (turns, "Ja.")
 
 
 def test_a_language_without_prompt_is_told_with_the_key_that_mends_it() -> None:
-    task = TaskSettings(kind="text", prompt={"de": "{input}"})
+    task = TaskSettings(kind="generation", prompt={"de": "{input}"})
     with pytest.raises(DataError, match="task 'recap' has no prompt for language 'ja'") as caught:
         render(Example("1", "ja", "recap", "x", input="y"), task)
     assert caught.value.hint == "add tasks.recap.prompt.ja to evaluation/suite.yaml"
@@ -128,14 +130,39 @@ class _WithoutMarks:
     bos_token_id = eos_token_id = None
     chat_template = None
 
-    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
         assert not add_special_tokens
-        return {"input_ids": [ord(letter) for letter in text]}
+        self.seen += texts
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
 
 
 def test_tokenizers_without_start_and_end() -> None:
-    made = encode(_WithoutMarks(), render(Example("1", "de", "x", "b", input="a"), TaskSettings(kind="text")))
+    made = encode(_WithoutMarks(), render(Example("1", "de", "x", "b", input="a"), TaskSettings(kind="generation")))
     assert (made.prompt, made.target) == ((97,), (32, 98))
+
+
+def test_every_text_is_tokenised_once_for_all_rows() -> None:
+    rows = [Example("1", "de", "mood", label, input=text) for text in ("a", "b", "a") for label in ("gut", "schlecht")]
+    tokenizer = _WithoutMarks()
+    rendered = [render(row, MOOD) for row in rows]
+    assert encode_all(tokenizer, rendered) == [encode(_WithoutMarks(), one) for one in rendered]
+    assert sorted(tokenizer.seen) == [" gut", " schlecht", "Kritik: a\nUrteil:", "Kritik: b\nUrteil:"]
+    assert encode_all(tokenizer, []) == []
+
+
+def test_a_direction_fills_its_slot() -> None:
+    task = TaskSettings(kind="translation", prompt="{direction}: {input} ->")
+    made = render(Example("1", "ja", "t", "雨", input="rain", direction="en-ja"), task)
+    assert (made.prompt, made.target, made.candidates) == ("en-ja: rain ->", " 雨", ())
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_text_that_is_read_stands_as_it_is(chat: bool) -> None:
+    made = render(Example("1", "de", "t", "", input="Regen {input}"), TaskSettings(kind="perplexity"), chat=chat)
+    assert (made.prompt, made.target, made.candidates, made.answer) == ("Regen {input}", "", (), -1)
 
 
 def test_the_pocket_labels_are_single_tokens_in_every_language(pocket_assets: Path) -> None:
@@ -144,7 +171,7 @@ def test_the_pocket_labels_are_single_tokens_in_every_language(pocket_assets: Pa
     pocket = AutoTokenizer.from_pretrained(pocket_assets)
     for lang in LANGUAGES:
         words = list(tables()["labels"][lang].values())
-        task = TaskSettings(kind="label", labels=words)
+        task = TaskSettings(kind="classification", labels=words)
         made = encode(pocket, render(Example("1", lang, "sentiment", words[0], input="x"), task))
         assert [len(candidate) for candidate in made.candidates] == [1, 1, 1], lang
         assert len(set(made.candidates)) == 3

@@ -4,47 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
+from adapterctl.accounting.amounts import Amount as Amount
+from adapterctl.accounting.amounts import added
 from adapterctl.accounting.formats import format_money as format_money
 from adapterctl.accounting.formats import format_seconds as format_seconds
 from adapterctl.accounting.ledger import PROCESS, Entry
 from adapterctl.accounting.prices import PriceSheet, cost
-from adapterctl.accounting.usage import Usage
-from adapterctl.errors import UsageError
-
-Unit = Literal["tokens", "row_epochs"]
 
 REMAINDER = "start and rest"
 """What a command used outside its steps: interpreter, imports, bookkeeping."""
-
-
-@dataclass(frozen=True)
-class Amount:
-    """A number that knows whether it was measured; whatever is computed from a projection is a projection."""
-
-    value: float
-    measured: bool = True
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(self.value + other.value, self.measured and other.measured)
-
-    def __sub__(self, other: Amount) -> Amount:
-        return Amount(self.value - other.value, self.measured and other.measured)
-
-    def over(self, other: Amount) -> Amount | None:
-        """Return the ratio of the two, None where the divisor is zero."""
-        if other.value == 0:
-            return None
-        return Amount(self.value / other.value, self.measured and other.measured)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return value and flag; they never part."""
-        return {"value": self.value, "measured": self.measured}
-
-    def text(self, number: str) -> str:
-        """Return the formatted number, marked where it is projected."""
-        return number if self.measured else f"~{number} (projected)"
 
 
 @dataclass(frozen=True)
@@ -87,12 +58,12 @@ class Side:
     @property
     def seconds(self) -> Amount:
         """All wall seconds."""
-        return sum((line.seconds for line in self.lines), Amount(0.0))
+        return added([line.seconds for line in self.lines])
 
     @property
     def money(self) -> Amount:
         """All money."""
-        return sum((line.money for line in self.lines), Amount(0.0))
+        return added([line.money for line in self.lines])
 
     def line(self, step: str) -> Line | None:
         """Return the line of a step, None where this side has none."""
@@ -152,57 +123,6 @@ def side(name: str, entries: Iterable[Entry], sheet: PriceSheet) -> Side:
     return Side(name, tuple([*lines, rest] if rest else lines), sheet.currency)
 
 
-def project_training(trained: Iterable[Usage], *, work: float, unit: Unit = "tokens") -> Usage:
-    """Return the projected usage of a training of ``work`` units.
-
-    seconds = work / max_i(units_i / wall_seconds_i); CPU seconds, device seconds and FLOPs are those of the fastest
-    training i, times work / units_i. The fastest throughput is taken, not the mean: short trainings pay for loading the
-    model on few tokens, and a projection must not make retraining everything look dearer than it is.
-
-    Args:
-        trained: Usages of measured trainings.
-        work: Tokens (each epoch counts) or rows times epochs to train on.
-        unit: Which of the two.
-
-    Raises:
-        UsageError: No training was measured.
-    """
-    usable = [usage for usage in trained if getattr(usage, unit) > 0 and usage.wall_seconds > 0]
-    if not usable:
-        raise UsageError(
-            "there is no measured training to project from", hint="train something first: adapterctl setup"
-        )
-    fastest = max(usable, key=lambda usage: getattr(usage, unit) / usage.wall_seconds)
-    factor = work / getattr(fastest, unit)
-    return replace(
-        fastest,
-        wall_seconds=fastest.wall_seconds * factor,
-        cpu_seconds=fastest.cpu_seconds * factor,
-        device_seconds=fastest.device_seconds * factor,
-        tokens=round(fastest.tokens * factor),
-        row_epochs=round(fastest.row_epochs * factor),
-        steps=round(fastest.steps * factor),
-        flops=fastest.flops * factor,
-    )
-
-
-def projected_side(name: str, training: Usage, sheet: PriceSheet, alike: Iterable[Line] = ()) -> Side:
-    """Return a projected side: a training, and the steps that would be alike (evaluating, registering, starting).
-
-    Args:
-        name: Its name.
-        training: What ``project_training`` returned.
-        sheet: The prices.
-        alike: Lines of a measured side whose steps would take as long here; they become projections.
-    """
-    train = Line("train", Amount(training.wall_seconds, False), Amount(cost(training, sheet).amount, False))
-    others = [
-        replace(line, seconds=replace(line.seconds, measured=False), money=replace(line.money, measured=False))
-        for line in alike
-    ]
-    return Side(name, (train, *others), sheet.currency)
-
-
 @dataclass(frozen=True)
 class Comparison:
     """An update against retraining everything."""
@@ -257,10 +177,14 @@ class Comparison:
         rows.append(f"| **total** | {totals[0]} | {totals[1]} |")
         for what, ratio in (("time", self.time_ratio), ("cost", self.money_ratio)):
             if ratio is not None:
-                share = ratio.text(f"{ratio.value * 100:.1f} %")
+                share = ratio.shown(lambda value: f"{value * 100:.1f} %")
                 rows += ["", f"{self.update.name} takes {share} of the {what} of {self.retrain.name}."]
         if not self.measured:
-            rows += ["", "Numbers with ~ are projected from measured throughput, not measured."]
+            rows += [
+                "",
+                "Numbers with ~ are projected from measured throughput, not measured; [ … ] is the range of the ",
+            ]
+            rows[-1] += "measured speeds."
         return "\n".join(rows) + "\n"
 
 
@@ -268,9 +192,6 @@ def _cells(line: Line | None, of: Side, *, bold: bool = False) -> str:
     if line is None:
         return "– | –"
     if line.reused:
-        return "reused | " + line.money.text(format_money(line.money.value, of.currency))
-    cells = (
-        line.seconds.text(format_seconds(line.seconds.value)),
-        line.money.text(format_money(line.money.value, of.currency)),
-    )
+        return "reused | " + line.money.shown(partial(format_money, currency=of.currency))
+    cells = line.seconds.shown(format_seconds), line.money.shown(partial(format_money, currency=of.currency))
     return " | ".join(f"**{cell}**" if bold else cell for cell in cells)

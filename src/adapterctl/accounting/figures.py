@@ -13,6 +13,28 @@ _SHARE_OF_A_LETTER = 0.012
 """Width of a letter as a share of the longer bar; names wider than their segment are told by the legend only."""
 
 
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty figure of so many inches; pyplot would keep global state and choose a window system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure as a PNG that is the same for the same picture.
+
+    Raises:
+        StorageError: The disk is full, read-only or not permitted.
+    """
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=150, metadata={"Software": None})
+    write_bytes(path, picture.getvalue())
+    return path
+
+
 def _stack(axis: Any, comparison: Comparison, quantity: str, colours: dict[str, Any]) -> None:
     sides: tuple[Side, Side] = (comparison.update, comparison.retrain)
     longest = max(getattr(side, quantity).value for side in sides) or 1.0
@@ -38,6 +60,7 @@ def _stack(axis: Any, comparison: Comparison, quantity: str, colours: dict[str, 
     axis.set_yticks([0, 1], [side.name for side in sides])
     axis.invert_yaxis()
     axis.set_xlim(0, longest * 1.35)
+    axis.locator_params(axis="x", nbins=6)
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -48,15 +71,11 @@ def draw_comparison(comparison: Comparison, path: Path) -> Path:
         StorageError: The disk is full, read-only or not permitted.
     """
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     palette = colormaps["Set2"]
     colours = {step: palette(position % palette.N) for position, step in enumerate(comparison.steps)}
-    # The object interface: pyplot would keep global state and choose a window system.
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9, 4.2)
     axes = figure.subplots(2, 1)
     _stack(axes[0], comparison, "seconds", colours)
     axes[0].set_xlabel("wall seconds")
@@ -68,7 +87,4 @@ def draw_comparison(comparison: Comparison, path: Path) -> Path:
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=8, frameon=False)
     title = f"{comparison.update.name} against {comparison.retrain.name}"
     figure.suptitle(title if comparison.measured else f"{title} (partly projected)")
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=150, metadata={"Software": None})
-    write_bytes(path, picture.getvalue())
-    return path
+    return save(figure, path)

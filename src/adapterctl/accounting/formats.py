@@ -20,3 +20,32 @@ def format_money(amount: float, currency: str) -> str:
     while decimals < 12 and round(abs(amount), decimals) * 10**decimals < 100:
         decimals += 1
     return f"{amount:.{decimals}f} {currency}"
+
+
+def format_count(number: float) -> str:
+    """Return a large number with three significant digits and a prefix: ``940``, ``12.3 k``, ``4.56 G``, ``1.20 E``."""
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        scaled = number / 10**power
+        # 999.6 k would round to four digits.
+        if scaled >= 0.9995:
+            decimals = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{scaled:.{decimals}f} {prefix}"
+    return f"{number:.0f}"
+
+
+def format_bytes(number: float) -> str:
+    """Return a number of bytes in binary units: ``512 B``, ``1.5 KiB``, ``24.0 GiB``."""
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if number >= 2**power:
+            return f"{number / 2**power:.1f} {unit}"
+    return f"{number:.0f} B"
+
+
+def format_small(number: float, unit: str) -> str:
+    """Return a quantity with three significant digits: ``1.20 kWh``, ``3.50 Wh``, ``4.12 mg``, ``0 g``."""
+    for power, prefix in ((3, "k"), (0, ""), (-3, "m"), (-6, "µ")):
+        scaled = number / 10.0**power
+        if scaled >= 0.9995:
+            decimals = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{scaled:.{decimals}f} {prefix}{unit}"
+    return f"0 {unit}"

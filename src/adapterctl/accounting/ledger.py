@@ -1,129 +1,22 @@
-"""The ledger: one line for every attempt at a step, and one for every command as a whole; nothing is ever changed."""
+"""The ledger: what every attempt at a step and every command as a whole used; nothing is ever changed.
+
+Its place is the registry: metrics and tags of the MLflow run that the work belongs to. An entry goes into an outbox
+first, which takes it whether or not the registry answers, and is delivered when a command talks to the registry anyway.
+A kill may leave an entry in both; it has an id, and counts once.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+from adapterctl.accounting.entries import DONE, FAILED, PROCESS, Entry, select
+from adapterctl.accounting.outbox import Outbox
+from adapterctl.accounting.pages import Store, pages, summary
 
-from adapterctl.accounting.usage import Usage
-from adapterctl.errors import StorageError
-from adapterctl.files import append_line
-
-PROCESS = "process"
-"""The step of the entry that holds a whole command, from the interpreter's start; its steps are parts of it."""
-
-DONE, FAILED = "done", "failed"
-
-
-@cache
-def _this_process() -> str:
-    return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One attempt at one step.
-
-    Attributes:
-        id: Unique.
-        time: End of the attempt, in ISO 8601 and UTC.
-        command: The command it belongs to: ``update``, ``setup``, ...
-        subject: What it is about: a language, ``merged`` or ``combined``.
-        step: ``train``, ``merge``, ``evaluate``, ...; ``process`` for the command as a whole.
-        key: Content hash that names the step's result.
-        usage: What was used.
-        measured: False for a projection.
-        reused: Whether an earlier result was taken.
-        update_id: Names what the command does; equal for all attempts at it.
-        machine: Name of the machine.
-        process: Names the process on its machine; ties steps to their ``process`` entry.
-        outcome: ``done`` or ``failed``; a failed attempt was paid for too.
-    """
-
-    id: str
-    time: str
-    command: str
-    subject: str
-    step: str
-    key: str
-    usage: Usage
-    measured: bool = True
-    reused: bool = False
-    update_id: str = ""
-    machine: str = ""
-    process: str = ""
-    outcome: str = DONE
-
-    @classmethod
-    def now(
-        cls,
-        *,
-        command: str,
-        subject: str,
-        step: str,
-        key: str,
-        usage: Usage,
-        measured: bool = True,
-        reused: bool = False,
-        update_id: str = "",
-        machine: str = "",
-        outcome: str = DONE,
-    ) -> Entry:
-        """Return an entry of this moment and this process."""
-        return cls(
-            id=uuid.uuid4().hex[:16],
-            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            command=command,
-            subject=subject,
-            step=step,
-            key=key,
-            usage=usage,
-            measured=measured,
-            reused=reused,
-            update_id=update_id,
-            machine=machine,
-            process=_this_process(),
-            outcome=outcome,
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry as it stands in the file."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {**values, "usage": self.usage.as_dict()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Entry:
-        """Return the entry that ``as_dict`` described; names of other versions are passed over.
-
-        Raises:
-            ValueError: Something is missing or of the wrong type.
-        """
-        known: dict[str, Any] = {}
-        for item in fields(cls):
-            if item.name == "usage":
-                continue
-            if item.name not in values:
-                if isinstance(item.default, (str, bool)):
-                    continue
-                raise ValueError(f"'{item.name}' is missing")
-            value = values[item.name]
-            wanted = bool if item.name in ("measured", "reused") else str
-            if not isinstance(value, wanted):
-                raise ValueError(f"'{item.name}' is {value!r}")
-            known[item.name] = value
-        usage = values.get("usage")
-        if not isinstance(usage, dict):
-            raise ValueError("'usage' is missing")
-        return cls(**known, usage=Usage.from_dict(usage))
+__all__ = ["DONE", "FAILED", "PROCESS", "Entry", "Ledger", "LedgerContents", "select"]
 
 
 @dataclass(frozen=True)
@@ -131,76 +24,82 @@ class LedgerContents:
     """What a ledger holds.
 
     Attributes:
-        entries: In the order in which they were written.
-        notes: One sentence for every line that could not be read.
+        entries: In the order of their times.
+        notes: One sentence for everything that could not be read.
     """
 
     entries: tuple[Entry, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
-def _ends_mid_line(path: Path) -> bool:
-    try:
-        with path.open("rb") as handle:
-            if handle.seek(0, os.SEEK_END) == 0:
-                return False
-            handle.seek(-1, os.SEEK_END)
-            return handle.read(1) != b"\n"
-    except FileNotFoundError:
-        return False
+def _nowhere() -> None:
+    return None
 
 
 class Ledger:
-    """The books of a workspace, in a file of one JSON object a line."""
+    """The books of a project.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: The outbox, a file. Whoever appends or delivers holds the workspace's lock.
+        store: Reaches the registry; None while there is none yet.
+    """
+
+    def __init__(self, path: Path, store: Callable[[], Store | None] = _nowhere) -> None:
+        self.outbox = Outbox(path, Entry.from_dict)
+        self._store = store
+        self._delivered: LedgerContents | None = None
 
     def append(self, entry: Entry) -> None:
-        """Write one entry at the end.
+        """Write one entry; the registry is not needed.
 
         Raises:
             StorageError: The disk is full, read-only or not permitted.
         """
-        line = json.dumps(entry.as_dict(), ensure_ascii=False, allow_nan=False)
-        # After a power cut the last line may be half a line: the new entry must not become its second half.
-        append_line(self.path, ("\n" if _ends_mid_line(self.path) else "") + line)
+        self.outbox.append(entry.as_dict())
 
-    def read(self) -> LedgerContents:
-        """Read everything; a line that is no entry, such as one cut off by a power cut, is passed over with a note.
+    def deliver(self, store: Store) -> int:
+        """Bring what waits in the outbox into the registry, and return how many entries that were.
+
+        May be killed at any point and called again: no entry is lost, none is there twice.
 
         Raises:
-            StorageError: The file is there but cannot be read.
+            RegistryError: The registry cannot be reached, or refuses; what has not been delivered waits on.
+            StorageError: The disk is full, read-only or not permitted.
         """
+        delivered: set[str] = set()
         try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return LedgerContents()
-        except OSError as error:
-            raise StorageError(
-                f"cannot read {self.path}: {error.strerror}", hint="change the owner or the mode of the file"
-            ) from error
-        entries: list[Entry] = []
-        notes: list[str] = []
-        lines = content.split(b"\n")
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line)
-                if not isinstance(values, dict):
-                    raise ValueError("not an object")
-                entries.append(Entry.from_dict(values))
-            except (ValueError, RecursionError) as error:
-                cut = "is half a line, as a power cut leaves it" if number == len(lines) else f"is no entry: {error}"
-                notes.append(f"{self.path.name}:{number} {cut}; it is passed over")
-        return LedgerContents(tuple(entries), tuple(notes))
+            for page in pages(self.outbox.read().items):
+                store.write_books(**vars(page), summary=summary)
+                delivered |= {str(values["id"]) for values in page.entries}
+        finally:
+            if delivered:
+                self._delivered = None
+                self.outbox.remove(delivered)
+        return len(delivered)
+
+    def read(self) -> LedgerContents:
+        """Read everything; what is no entry is passed over with a note. The registry is read once.
+
+        Raises:
+            RegistryError: The registry cannot be reached.
+            StorageError: The outbox is there but cannot be read.
+        """
+        # The outbox comes first: what is delivered in between is then seen twice, not never.
+        waiting = self.outbox.read()
+        if self._delivered is None:
+            self._delivered = _read_store(self._store())
+        known = self._delivered
+        entries = {entry.id: entry for entry in (*known.entries, *waiting.items)}
+        return LedgerContents(
+            tuple(sorted(entries.values(), key=lambda entry: entry.moment)), (*known.notes, *waiting.notes)
+        )
 
     def entries(self, **wanted: Any) -> list[Entry]:
         """Return the entries whose fields have the wanted values: ``entries(command="update", step="train")``.
 
         Raises:
-            StorageError: The file is there but cannot be read.
+            RegistryError: The registry cannot be reached.
+            StorageError: The outbox is there but cannot be read.
         """
         return select(self.read().entries, **wanted)
 
@@ -208,11 +107,23 @@ class Ledger:
         """Return the ``update_id`` of the latest finished command of a kind, None when there is none.
 
         A command that found nothing to do has no ``update_id`` and does not count.
+
+        Raises:
+            RegistryError: The registry cannot be reached.
+            StorageError: The outbox is there but cannot be read.
         """
         finished = self.entries(command=command, step=PROCESS, outcome=DONE, **wanted)
         return next((entry.update_id for entry in reversed(finished) if entry.update_id), None)
 
 
-def select(entries: Iterable[Entry], **wanted: Any) -> list[Entry]:
-    """Return the entries whose fields have the wanted values."""
-    return [entry for entry in entries if all(getattr(entry, name) == value for name, value in wanted.items())]
+def _read_store(store: Store | None) -> LedgerContents:
+    if store is None:
+        return LedgerContents()
+    found, notes = store.read_books()
+    entries: list[Entry] = []
+    for values in found:
+        try:
+            entries.append(Entry.from_dict(values))
+        except ValueError as error:
+            notes.append(f"what the registry holds as entry {values.get('id')!r} is none: {error}; it is passed over")
+    return LedgerContents(tuple(entries), tuple(notes))

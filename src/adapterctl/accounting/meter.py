@@ -1,4 +1,4 @@
-"""Measuring a step: wall clock, CPU of the process and its children, peak memory, accelerators held.
+"""Measuring a step: wall clock, CPU and bytes of the process and its children, peak memory, accelerators, energy.
 
 Peak memory. ``getrusage`` knows the highest mark of the whole life of the process only, so every step after a big one
 would report the big one's. Linux lets a process reset that mark (``/proc/self/clear_refs``, 5) and read it
@@ -7,7 +7,11 @@ that run inside one another share the mark through ``_running``. Where the kerne
 the whole life is given: an upper bound. Memory of child processes is not in it.
 
 Accelerators. A GPU is paid for while a process holds it, busy or not; so its seconds are the wall seconds of the step,
-for each GPU on which the process has reserved memory by the end of the step.
+for each GPU on which the process has reserved memory by the end of the step. Their energy is what their counters say
+between the two ends of the step (see ``energy``).
+
+Bytes are those of the system calls ``read`` and ``write``, of ended children too; files that are mapped into memory,
+as weights are, do not count.
 """
 
 from __future__ import annotations
@@ -18,12 +22,15 @@ import resource
 import sys
 import threading
 import time
-from dataclasses import replace
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import psutil
 
+from adapterctl.accounting.energy import METERS, Energy, Reading, between
 from adapterctl.accounting.usage import Usage
 
 _STATUS = Path("/proc/self/status")
@@ -31,10 +38,18 @@ _CLEAR = Path("/proc/self/clear_refs")
 _HIGH_WATER = re.compile(rb"VmHWM:\s*(\d+) kB")
 
 
-def _cpu_seconds() -> float:
-    """Return user and system seconds of this process and of all its descendants, living and waited for."""
+@dataclass(frozen=True)
+class _Counts:
+    """What the kernel counts for this process and all its descendants, living and waited for."""
+
+    cpu_seconds: float
+    bytes_read: int
+    bytes_written: int
+
+
+def _counts() -> _Counts:
     me = psutil.Process()
-    seconds = 0.0
+    seconds, read, written = 0.0, 0, 0
     for process in (me, *me.children(recursive=True)):
         try:
             times = process.cpu_times()
@@ -42,7 +57,12 @@ def _cpu_seconds() -> float:
             # It ended in between; its parent's children_* hold its time now or from the next reading on.
             continue
         seconds += times.user + times.system + times.children_user + times.children_system
-    return seconds
+        # Not counted on macOS; not readable, or without some fields, in some containers.
+        with suppress(psutil.Error, AttributeError, OSError, RuntimeError, ValueError):
+            counters = process.io_counters()
+            read += getattr(counters, "read_chars", counters.read_bytes)
+            written += getattr(counters, "write_chars", counters.write_bytes)
+    return _Counts(seconds, read, written)
 
 
 def _peak_memory() -> int:
@@ -84,9 +104,26 @@ def _device_peaks() -> dict[int, int]:
     }
 
 
-def _device_name(indices: list[int]) -> str:
+def _held(indices: list[int], seconds: float) -> tuple[dict[str, float], frozenset[str]]:
+    """Return the seconds by kind of accelerators that are held for ``seconds`` each, and their UUIDs."""
     cuda = _cuda()
-    return " + ".join(sorted({str(cuda.get_device_name(index)) for index in indices})) if cuda and indices else ""
+    kinds: Counter[str] = Counter()
+    uuids = set()
+    for index in indices if cuda else ():
+        kinds[str(cuda.get_device_name(index))] += 1
+        # NVML counts every accelerator of the machine, torch those that the process may see: the UUID joins them.
+        uuid = getattr(cuda.get_device_properties(index), "uuid", None)
+        uuids.add(f"GPU-{uuid}")
+    return {kind: count * seconds for kind, count in kinds.items()}, frozenset(uuids)
+
+
+def _drawn(energy: Energy, cpu_seconds: float) -> dict[str, Any]:
+    return {
+        "energy_joules": energy.joules,
+        "energy_measured": energy.measured,
+        "energy_cpu_seconds": energy.cpu_share * cpu_seconds,
+        "energy_device_seconds": energy.device_seconds,
+    }
 
 
 def _reset_device_peaks() -> None:
@@ -110,6 +147,7 @@ class Meter:
     # The kernel keeps one mark a process, so its users must know one another.
     _running: ClassVar[list[Meter]] = []
     _highest: ClassVar[int] = 0
+    _first: ClassVar[Reading | None] = None
 
     def __init__(self) -> None:
         self._counts = Usage()
@@ -127,8 +165,10 @@ class Meter:
             _reset_peak_memory()
             _reset_device_peaks()
             self._running.append(self)
+        self._energy = METERS.read()
+        Meter._first = Meter._first or self._energy
         self._wall = time.perf_counter()
-        self._cpu = _cpu_seconds()
+        self._before = _counts()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -147,18 +187,27 @@ class Meter:
         return devices
 
     def _measured(self) -> Usage:
-        wall = time.perf_counter() - self._wall
-        cpu = max(0.0, _cpu_seconds() - self._cpu)
+        wall, counts = time.perf_counter() - self._wall, _counts()
+        cpu = max(0.0, counts.cpu_seconds - self._before.cpu_seconds)
         with self._lock:
             held = sorted(self._fold_peaks())
+        devices, uuids = _held(held, wall)
         return Usage(
             wall_seconds=wall,
             cpu_seconds=cpu,
-            device_seconds=wall * len(held),
-            device=_device_name(held),
+            devices=devices,
             peak_memory_bytes=self._peak,
             peak_device_memory_bytes=self._device_peak,
+            # A child that ended without being waited for takes its counts with it.
+            bytes_read=max(0, counts.bytes_read - self._before.bytes_read),
+            bytes_written=max(0, counts.bytes_written - self._before.bytes_written),
+            **_drawn(between(self._energy, METERS.read(), uuids), cpu),
         )
+
+    @classmethod
+    def first_reading(cls) -> Reading | None:
+        """Return the energy counters as the first meter of this process found them; None before it."""
+        return cls._first
 
     @classmethod
     def highest_peak(cls) -> int:
@@ -197,14 +246,17 @@ def _seconds_since_creation() -> float:
 
 def process_usage() -> Usage:
     """Return what this process used since its creation, the interpreter's start and all imports included."""
-    wall = _seconds_since_creation()
-    held = sorted(_device_peaks())
+    wall, counts = _seconds_since_creation(), _counts()
+    devices, uuids = _held(sorted(_device_peaks()), wall)
+    first, last = Meter.first_reading(), METERS.read()
     return Usage(
         wall_seconds=wall,
-        cpu_seconds=_cpu_seconds(),
-        device_seconds=wall * len(held),
-        device=_device_name(held),
+        cpu_seconds=counts.cpu_seconds,
+        devices=devices,
         peak_memory_bytes=Meter.highest_peak(),
+        bytes_read=counts.bytes_read,
+        bytes_written=counts.bytes_written,
+        **_drawn(between(first or last, last, uuids), counts.cpu_seconds),
     )
 
 

@@ -39,35 +39,64 @@ def number(value: float | None) -> str:
 def scorecard(console: Console, card: Scorecard) -> None:
     """Print a scorecard: languages × tasks, by each task's primary metric."""
     metrics = {cell.task: cell.primary for cell in card.cells}
-    head = ["", *(f"{task} ({metrics[task]})" for task in card.tasks), "mean"]
+    averaged = any(cell.averaged for cell in card.cells)
+    head = ["", *(f"{task} ({metrics[task]})" for task in card.tasks), *(["mean"] if averaged else [])]
     rows = []
     for lang in card.languages:
         found = [card.find(lang, task) for task in card.tasks]
-        rows.append([lang, *(number(cell.value if cell else None) for cell in found), number(card.language(lang))])
-    rows.append(["average", *([""] * len(card.tasks)), number(card.average)])
+        mean = any(cell is not None and cell.averaged for cell in found)
+        last = [number(card.language(lang) if mean else None)] if averaged else []
+        rows.append([lang, *(number(cell.value if cell else None) for cell in found), *last])
+    if averaged:
+        rows.append(["average", *([""] * len(card.tasks)), number(card.average)])
     table(console, head, rows)
+    for cell in card.cells:
+        told = [
+            f"{count} of {cell.n} texts {what}"
+            for count, what in ((cell.empty, "are empty"), (cell.cut, "were cut at max_new_tokens"))
+            if count
+        ]
+        if told:
+            say(console, f"  {cell.lang} {cell.task}: {', '.join(told)}")
+
+
+def scorecards(console: Console, cards: Sequence[Scorecard]) -> None:
+    """Print several models side by side: one line a language and task."""
+    places = sorted({(cell.lang, cell.task, cell.primary) for card in cards for cell in card.cells})
+    rows = []
+    for lang, task, metric in places:
+        found = [card.find(lang, task) for card in cards]
+        rows.append([lang, task, metric, *(number(cell.value if cell else None) for cell in found)])
+    table(console, ["", "task", "metric", *(card.model for card in cards)], rows, words=3)
 
 
 def verdict(console: Console, found: Verdict) -> None:
-    """Print what the gate says: each language with its interval, then every cell that did not pass."""
-    confidence = f"{found.confidence:.0%} interval"
+    """Print what the gate says: each language with its interval, then every cell that did not pass, and why."""
+    from adapterctl.evaluation.report import gain_sentence, why
+
+    words = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
     rows = [
         [
             one.lang,
-            "pass" if one.passed else "FAIL",
+            words[one.outcome],
             number(one.champion),
             number(one.candidate),
             f"{one.difference:+.3f}",
             f"[{one.low:+.3f}, {one.high:+.3f}]",
+            "improved" if one.improved else "",
         ]
         for one in found.languages
     ]
-    table(console, ["", "gate", "champion", "candidate", "change", confidence], rows, words=2)
+    confidence = f"{found.confidence:.0%} interval"
+    table(console, ["", "gate", "champion", "candidate", "change", confidence, ""], rows, words=2)
     for cell in found.failed:
+        say(console, f"  failed: {why(cell)}")
+    for cell in found.undecided:
+        say(console, f"  inconclusive: {why(cell)}")
+    if found.gain is not None:
         say(
             console,
-            f"  failed: {cell.lang} {cell.task}: {cell.metric} {cell.champion:.3f} → {cell.candidate:.3f}; "
-            f"the loss may be {-cell.lower_bound:.3f}, {cell.margin:.3f} is tolerated",
+            f"  {'failed' if found.gain.outcome == 'fail' else found.gain.outcome}: {gain_sentence(found.gain)}",
         )
 
 
@@ -109,6 +138,12 @@ def candidate(console: Console, made: Candidate) -> None:
         say(console, f"Version {release.version} is the champion now.")
     elif release.passed:
         say(console, f"Version {release.version} passed the gate and waits: adapterctl promote")
+    elif release.waits:
+        say(
+            console,
+            f"There are too few test rows to decide: version {release.version} waits for a person, the champion is "
+            "untouched. Look at it: adapterctl ui; then: adapterctl promote",
+        )
     else:
         say(console, f"Version {release.version} stays candidate; the champion is untouched. Look at it: adapterctl ui")
 
@@ -120,6 +155,7 @@ def new_rows(console: Console, made: Candidate) -> None:
         [
             one.lang,
             one.task,
+            one.metric,
             str(one.n),
             number(one.champion),
             number(one.candidate),
@@ -128,7 +164,7 @@ def new_rows(console: Console, made: Candidate) -> None:
         ]
         for one in made.new_rows
     ]
-    table(console, ["", "task", "rows", "champion", "candidate", "change", "95% interval"], rows, words=2)
+    table(console, ["", "task", "metric", "rows", "champion", "candidate", "change", "95% interval"], rows, words=3)
 
 
 def comparison(console: Console, found: Comparison) -> None:

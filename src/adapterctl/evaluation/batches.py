@@ -1,11 +1,13 @@
-"""Rows of tokens as batches: left-padded, rows of similar length together."""
+"""Rows of tokens as batches: left-padded, rows of similar length together. Torch-free until there are tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Prompts:
 
 def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> Prompts:
     """Return prompts as one batch."""
+    import torch
+
     length = max(map(len, prompts))
     ids = torch.tensor([[pad] * (length - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
@@ -32,21 +36,44 @@ def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: torch.device
     return Prompts(ids.to(device), mask.to(device), positions.to(device))
 
 
-def by_length(lengths: Sequence[tuple[int, ...]], batch_size: int) -> Iterator[list[int]]:
-    """Give the indices of rows in batches, longest first; rows of one batch agree in all but the last number.
+@dataclass(frozen=True)
+class Size:
+    """What a row takes up in a forward pass.
+
+    Attributes:
+        length: Tokens of one sequence, up to the last one it may grow to.
+        copies: Sequences that the row becomes.
+        logits: Positions of each sequence whose logits are computed.
+        kind: Only rows of the same kind share a pass.
+    """
+
+    length: int
+    copies: int = 1
+    logits: int = 1
+    kind: int = 0
+
+
+def batches(sizes: Sequence[Size], *, most_rows: int, most_tokens: int, most_logits: int) -> Iterator[list[int]]:
+    """Give the indices of rows in batches of similar length, the longest first; a batch holds at least one row.
 
     Longest first: what does not fit into memory fails at once, and the time left is not underestimated.
 
     Args:
-        lengths: Of each row, whatever must be equal within a batch, then its length.
-        batch_size: The most rows in a batch.
+        sizes: What every row takes up.
+        most_rows: Most rows of a batch.
+        most_tokens: Most sequences × padded length of a batch.
+        most_logits: Most sequences × positions whose logits are computed.
     """
-    order = sorted(range(len(lengths)), key=lambda index: lengths[index], reverse=True)
+    order = sorted(range(len(sizes)), key=lambda index: (sizes[index].kind, sizes[index].length), reverse=True)
     batch: list[int] = []
+    copies = length = logits = 0
     for index in order:
-        if batch and (len(batch) == batch_size or lengths[batch[0]][:-1] != lengths[index][:-1]):
+        size = sizes[index]
+        copies, length, logits = copies + size.copies, max(length, size.length), max(logits, size.logits)
+        full = len(batch) == most_rows or copies * length > most_tokens or copies * logits > most_logits
+        if batch and (full or size.kind != sizes[batch[0]].kind):
             yield batch
-            batch = []
+            batch, copies, length, logits = [], size.copies, size.length, size.logits
         batch.append(index)
     if batch:
         yield batch

@@ -3,56 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapterctl.errors import DataError, Problem
-from adapterctl.evaluation.metrics import class_count
+from adapterctl.evaluation.catalogue import metric_of
+from adapterctl.evaluation.policy import GateSettings
 from adapterctl.evaluation.power import champion_sd
 from adapterctl.evaluation.scorecard import Cell, ExampleScore, Scorecard
 from adapterctl.evaluation.statistics import (
     Bootstrap,
-    bootstrap_macro_f1_difference,
-    bootstrap_mean,
     detectable_difference,
     expected_sd,
-    macro_f1,
+    mean_of,
+    p_value,
+    paired_bootstrap,
+    randomised_differences,
+    unseen_share,
 )
-from adapterctl.evaluation.suite import GateSettings
-from adapterctl.evaluation.verdict import CellVerdict, LanguageVerdict, Verdict
+from adapterctl.evaluation.sums import class_count
+from adapterctl.evaluation.units import (
+    direction,
+    oriented,
+    right_or_wrong,
+    row_values,
+    unit_indices,
+    unit_statistics,
+    unit_sums,
+)
+from adapterctl.evaluation.verdict import CellVerdict, GainVerdict, LanguageVerdict, Outcome, Verdict, worst
 
-__all__ = ["CellVerdict", "LanguageVerdict", "Verdict", "gate"]
+__all__ = ["CellVerdict", "GainVerdict", "LanguageVerdict", "Verdict", "gate"]
 
-Pair = tuple[ExampleScore, ExampleScore]
-"""What champion and candidate made of one row."""
+_LEAST_UNITS_TO_SHOW_A_LOSS = 2
+_ROUNDING = 1e-12
 
 
-def gate(candidate: Scorecard, champion: Scorecard, settings: GateSettings) -> Verdict:
+@dataclass(frozen=True)
+class _Comparison:
+    """One cell's verdict with what the language's mean is made of."""
+
+    verdict: CellVerdict
+    result: Bootstrap
+    randomised: NDArray[np.float64]
+
+
+def gate(candidate: Scorecard, champion: Scorecard, settings: GateSettings, *, updated: str | None = None) -> Verdict:
     """Compare two scorecards, row by row.
 
-    A cell passes when the one-sided lower confidence bound of candidate − champion lies above −margin (a test of
-    non-inferiority): many rows are needed to pass, not to fail. All cells must pass. To compare some languages only,
-    give ``Scorecard.only`` of both.
+    A cell passes when it has ``min_examples`` rows and the one-sided lower confidence bound of candidate − champion
+    lies above −margin (a test of non-inferiority): many rows are needed to pass, not to fail. Where the rows exclude
+    neither the margin nor its opposite and are too few for it, the cell is inconclusive. All cells must pass. To
+    compare some languages only, give ``Scorecard.only`` of both.
+
+    Args:
+        candidate: Of the candidate.
+        champion: Of the champion, on the same suite.
+        settings: Margins, confidence and policy.
+        updated: The language that was trained anew, of which ``settings.required_gain`` is required.
 
     Raises:
-        DataError: A cell is missing on one side, has no row in common, is measured by another metric, or ROUGE was
-            computed with another tokenizer.
+        DataError: A cell is missing on one side, has no row in common, or is measured by another metric, library
+            version, tokenizer or engine.
     """
     _require_comparable(candidate, champion)
     compared = [_compare(cell, champion.cell(cell.lang, cell.task), settings) for cell in candidate.cells]
-    cells = tuple(cell for cell, _ in compared)
-    languages = tuple(
-        _language(lang, [pair for pair in compared if pair[0].lang == lang], settings.confidence)
-        for lang in candidate.languages
+    by_language = {lang: [one for one in compared if one.verdict.lang == lang] for lang in candidate.languages}
+    languages = [_language(lang, found, settings.confidence) for lang, found in by_language.items()]
+    gain = None
+    if settings.required_gain is not None and updated in by_language:
+        gain = _gain(updated, by_language[updated], settings.required_gain, settings.confidence)
+    return Verdict(
+        candidate=candidate.model,
+        champion=champion.model,
+        cells=tuple(one.verdict for one in compared),
+        languages=_with_improvements(languages, settings.false_discovery_rate),
+        confidence=settings.confidence,
+        inconclusive=settings.inconclusive,
+        gain=gain,
     )
-    passed = all(cell.passed for cell in cells)
-    return Verdict(passed, candidate.model, champion.model, cells, languages, settings.confidence)
 
 
 def _require_comparable(candidate: Scorecard, champion: Scorecard) -> None:
     problems = []
-    if candidate.tokenizer != champion.tokenizer:
-        problems.append(Problem("", f"ROUGE tokenizers differ: {candidate.tokenizer} and {champion.tokenizer}"))
     places = {(cell.lang, cell.task): cell for card in (candidate, champion) for cell in card.cells}
     for lang, task in sorted(places):
         ours, theirs = candidate.find(lang, task), champion.find(lang, task)
@@ -60,6 +95,9 @@ def _require_comparable(candidate: Scorecard, champion: Scorecard) -> None:
             problems.append(Problem(f"{lang}/{task}", f"the {'candidate' if ours is None else 'champion'} has no rows"))
         elif ours.primary != theirs.primary:
             problems.append(Problem(f"{lang}/{task}", f"metrics differ: {ours.primary} and {theirs.primary}"))
+        elif (mine := ours.signatures.get(ours.primary)) != (other := theirs.signatures.get(ours.primary)):
+            told = f"{mine or 'none'} and {other or 'none'}"
+            problems.append(Problem(f"{lang}/{task}", f"{ours.primary} was computed in two ways: {told}"))
         elif not _pairs(ours, theirs):
             problems.append(Problem(f"{lang}/{task}", "candidate and champion have no row in common"))
     if not places:
@@ -68,70 +106,126 @@ def _require_comparable(candidate: Scorecard, champion: Scorecard) -> None:
         raise DataError(
             f"{candidate.model} cannot be compared with {champion.model}",
             problems=problems,
-            hint="evaluate both on the same suite: adapterctl evaluate",
+            hint="evaluate both with the same suite, engine and libraries: adapterctl evaluate",
         )
 
 
-def _pairs(candidate: Cell, champion: Cell) -> list[Pair]:
+def _pairs(candidate: Cell, champion: Cell) -> list[tuple[ExampleScore, ExampleScore]]:
     known = {(score.id, score.row): score for score in champion.scores}
     return [(known[key], score) for score in candidate.scores if (key := (score.id, score.row)) in known]
 
 
-def _compare(candidate: Cell, champion: Cell, settings: GateSettings) -> tuple[CellVerdict, Bootstrap]:
+def _compare(candidate: Cell, champion: Cell, settings: GateSettings) -> _Comparison:
     pairs = _pairs(candidate, champion)
-    paired = {(score.id, score.row) for _, score in pairs}
+    before, after = [old for old, _ in pairs], [new for _, new in pairs]
+    paired = {(score.id, score.row) for score in after}
     unpaired = {score.id for score in (*candidate.scores, *champion.scores) if (score.id, score.row) not in paired}
-    names = (settings.seed, candidate.lang, candidate.task)
-    values, result = _resample(pairs, candidate.primary, settings.resamples, names)
-    bound, margin = result.bound(1 - settings.confidence), settings.margin_for(candidate.task)
+    metric, names = candidate.primary, (settings.seed, candidate.lang, candidate.task)
+    measure, sign = oriented(metric), direction(metric)
+    units, classes = unit_indices(after), class_count([*before, *after])
+    old, new = (unit_statistics(metric, rows, units, classes) for rows in (before, after))
+    result = paired_bootstrap(old, new, measure, resamples=settings.resamples, names=names)
     low, high = result.interval(settings.confidence)
-    # Where no row differs the rows tell nothing about how rows differ; what the champion's own scores let expect does.
-    sd = result.standard_error * np.sqrt(len(pairs)) or expected_sd(champion_sd(champion, settings))
+    champion_value = sign * float(measure(old.sum(axis=0)))
+    worth = [row_values(metric, rows) for rows in (before, after)]
+    discrete = right_or_wrong(np.concatenate(worth))
     verdict = CellVerdict(
         lang=candidate.lang,
         task=candidate.task,
-        metric=candidate.primary,
-        n=len(pairs),
-        champion=values[0],
-        candidate=values[1],
+        metric=metric,
+        n=len(after),
+        champion=champion_value,
+        candidate=sign * float(measure(new.sum(axis=0))),
         difference=result.value,
-        lower_bound=bound,
+        lower_bound=result.bound(1 - settings.confidence),
         low=low,
         high=high,
-        margin=margin,
-        passed=bound > -margin,
-        detectable=detectable_difference(len(pairs), float(sd), confidence=settings.confidence),
+        margin=settings.margin_for(candidate.task, metric, champion_value),
+        outcome="pass",
+        # Where no row differs the rows tell nothing about how rows differ; what the champion's scores let expect does.
+        detectable=detectable_difference(
+            result.units,
+            result.unit_sd or expected_sd(champion_sd(champion)),
+            confidence=settings.confidence,
+            step=1 / result.units if discrete and metric_of(metric).family == "mean" else 0.0,
+        ),
+        units=result.units,
+        unseen=_unseen(before, after, unit_sums(worth[1] - worth[0], units), settings.confidence) if discrete else 0.0,
         unpaired=tuple(sorted(unpaired)),
     )
-    return verdict, result
+    verdict = replace(verdict, outcome=_outcome(verdict, result.bound(settings.confidence), settings.min_examples))
+    exchanged = randomised_differences(old, new, measure, resamples=settings.resamples, names=names)
+    return _Comparison(verdict, result, exchanged)
 
 
-def _resample(
-    pairs: Sequence[Pair], metric: str, resamples: int, names: tuple[str | int, ...]
-) -> tuple[tuple[float, float], Bootstrap]:
-    """Return the metric of champion and candidate, and their resampled difference."""
-    if metric != "macro_f1":
-        old, new = ([pair[side].score for pair in pairs] for side in (0, 1))
-        differences = [after - before for before, after in zip(old, new, strict=True)]
-        means = (sum(old) / len(pairs), sum(new) / len(pairs))
-        return means, bootstrap_mean(differences, resamples=resamples, names=names)
-    answers = [old.details["answer"] for old, _ in pairs]
-    before, after = ([pair[side].details["chosen"] for pair in pairs] for side in (0, 1))
-    classes = max(class_count([pair[side] for pair in pairs]) for side in (0, 1))
-    result = bootstrap_macro_f1_difference(answers, before, after, classes=classes, resamples=resamples, names=names)
-    return (macro_f1(answers, before, classes), macro_f1(answers, after, classes)), result
+def _unseen(
+    before: Sequence[ExampleScore], after: Sequence[ExampleScore], gains: NDArray[np.float64], confidence: float
+) -> float:
+    """Return the share of rows that may lose although none of these does; for answers that are right or wrong.
+
+    Resampling rows of which none loses never shows a loss, however few they are: without this, thirty rows would let
+    half of all candidates pass that lose one answer in fifty. Where every answer is the same, to the last digit of its
+    log-likelihoods, the two are one model, and nothing is unseen.
+
+    Args:
+        before, after: The rows of champion and candidate.
+        gains: What every unit gained.
+        confidence: With which the share is not larger.
+    """
+    if gains.min() < -_ROUNDING:
+        return 0.0
+    same = [(row.prediction, row.details) for row in before] == [(row.prediction, row.details) for row in after]
+    return 0.0 if same else unseen_share(len(gains), confidence)
 
 
-def _language(lang: str, compared: Sequence[tuple[CellVerdict, Bootstrap]], confidence: float) -> LanguageVerdict:
-    cells = [cell for cell, _ in compared]
-    replicates = np.mean([result.replicates for _, result in compared], axis=0)
-    low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
+def _outcome(cell: CellVerdict, upper_bound: float, min_examples: int) -> Outcome:
+    limit = _ROUNDING - cell.margin
+    enough = cell.units >= min_examples
+    # Of the share that is unseen every row may lose all there is, one point.
+    if enough and (1 - cell.unseen) * cell.lower_bound - cell.unseen > limit:
+        return "pass"
+    loss_shown = upper_bound <= limit and cell.units >= _LEAST_UNITS_TO_SHOW_A_LOSS
+    too_few = not enough or cell.detectable > cell.margin or cell.lower_bound > limit
+    return "inconclusive" if too_few and not loss_shown else "fail"
+
+
+def _language(lang: str, compared: Sequence[_Comparison], confidence: float) -> LanguageVerdict:
+    counted = _counted(compared)
+    cells = [one.verdict for one in counted]
+    mean = mean_of([one.result for one in counted])
+    low, high = mean.interval(confidence)
     return LanguageVerdict(
         lang=lang,
         champion=float(np.mean([cell.champion for cell in cells])),
         candidate=float(np.mean([cell.candidate for cell in cells])),
-        difference=float(np.mean([cell.difference for cell in cells])),
-        low=float(low),
-        high=float(high),
-        passed=all(cell.passed for cell in cells),
+        difference=mean.value,
+        low=low,
+        high=high,
+        outcome=worst(one.verdict.outcome for one in compared),
+        p_value=p_value(mean.value, np.mean([one.randomised for one in counted], axis=0)),
     )
+
+
+def _counted(compared: Sequence[_Comparison]) -> Sequence[_Comparison]:
+    """Return the comparisons whose metrics go from 0 to 1 and can be averaged; all where there are no such."""
+    return [one for one in compared if metric_of(one.verdict.metric).averaged] or compared
+
+
+def _with_improvements(languages: Sequence[LanguageVerdict], rate: float) -> tuple[LanguageVerdict, ...]:
+    """Correct the p-values for the number of languages, and say which languages are better."""
+    values = [one.p_value for one in languages]
+    if min(values) == 1:
+        return tuple(languages)
+    from scipy.stats import false_discovery_control
+
+    return tuple(
+        replace(one, adjusted=float(adjusted), improved=bool(adjusted <= rate and one.difference > 0))
+        for one, adjusted in zip(languages, false_discovery_control(values, method="bh"), strict=True)
+    )
+
+
+def _gain(lang: str, compared: Sequence[_Comparison], required: float, confidence: float) -> GainVerdict:
+    mean = mean_of([one.result for one in _counted(compared)])
+    bound = mean.bound(1 - confidence)
+    outcome: Outcome = "pass" if bound > required else "inconclusive" if mean.value > required else "fail"
+    return GainVerdict(lang, required, mean.value, bound, outcome)

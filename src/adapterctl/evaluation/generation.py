@@ -12,6 +12,18 @@ from adapterctl.evaluation.batches import left_padded
 _WORTH_DROPPING = 0.75
 
 
+class NotANumber(FloatingPointError):
+    """The model answers a row with NaN.
+
+    Attributes:
+        row: Index of the row.
+    """
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"the model answers row {row} with NaN")
+        self.row = row
+
+
 def greedy(
     model: Any, prompts: Sequence[Sequence[int]], *, ends: Collection[int], max_new_tokens: int, pad: int
 ) -> list[tuple[tuple[int, ...], bool]]:
@@ -29,7 +41,7 @@ def greedy(
         pad: Any token id, to fill up shorter prompts.
 
     Raises:
-        FloatingPointError: The model answers with NaN.
+        NotANumber: The model answers a row with NaN.
     """
     device = model.device
     batch = left_padded(prompts, pad, device)
@@ -51,8 +63,9 @@ def greedy(
         )
         cache = output.past_key_values
         best, chosen = output.logits[:, -1].max(-1)
-        if best.isnan().any():
-            raise FloatingPointError("the model answers with NaN")
+        broken = best.isnan()
+        if broken.any():
+            raise NotANumber(rows[int(broken.nonzero()[0])])
         stopped = torch.isin(chosen, stops).tolist()
         for row, token, stop in zip(rows, chosen.tolist(), stopped, strict=True):
             ended[row] |= stop

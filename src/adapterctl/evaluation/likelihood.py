@@ -1,4 +1,4 @@
-"""The log-likelihood of candidate answers, with the prompt read once."""
+"""The log-likelihood of candidate answers, with the prompt read once; and of whole texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def candidate_log_likelihoods(
 ) -> list[tuple[float, ...]]:
     """Return Σ log p(token | prompt, tokens before) of every candidate of every prompt of one batch.
 
-    The sum is not divided by the length, and the end of the answer is not part of it.
+    The sum is not divided by the length, and the end of the answer is only part of it where the candidate holds it.
 
     The prompt goes through the model once. Where all candidates are single tokens its last position answers
     everything; else its keys and values are shared by the longer candidates, which go through in a second pass.
@@ -66,5 +66,44 @@ def _continuations(
     )
     logits = output.logits.float()
     values = logits.gather(-1, ids[:, 1:].unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
-    sums: list[float] = (values * there[:, 1:]).sum(-1).tolist()
+    # What the model says in the padding may be NaN, which a product with 0 would keep.
+    sums: list[float] = values.masked_fill(there[:, 1:] == 0, 0.0).sum(-1).tolist()
     return sums
+
+
+def text_log_likelihoods(
+    model: Any, texts: Sequence[Sequence[int]], *, pad: int, most_logits: int
+) -> list[tuple[float, int]]:
+    """Return −Σ log p(token | tokens before) of each text's tokens after the first, in nats, and their number.
+
+    The texts are read piece by piece, each piece with the keys and values of those before, because logits take more
+    memory than everything else: a text of 4,096 tokens and 128,000 possible ones has 2 GiB of them.
+
+    Args:
+        model: A causal language model of transformers, with or without PEFT adapter.
+        texts: Token ids of each text, two or more.
+        pad: Any token id, to fill up shorter texts.
+        most_logits: Most texts × positions whose logits are computed at once.
+    """
+    length = max(map(len, texts))
+    ids = torch.tensor([list(text) + [pad] * (length - len(text)) for text in texts], device=model.device)
+    there = torch.tensor([[1] * len(text) + [0] * (length - len(text)) for text in texts], device=model.device)
+    sums = torch.zeros(len(texts), dtype=torch.float64)
+    piece, cache = max(1, most_logits // len(texts)), None
+    for start in range(0, length - 1, piece):
+        stop = min(start + piece, length - 1)
+        output = model(
+            input_ids=ids[:, start:stop],
+            attention_mask=there[:, :stop],
+            position_ids=torch.arange(start, stop, device=model.device).expand(len(texts), -1),
+            past_key_values=cache,
+            use_cache=stop < length - 1 or start > 0,
+        )
+        cache = output.past_key_values
+        logits = output.logits.float()
+        wanted = ids[:, start + 1 : stop + 1]
+        values = logits.gather(-1, wanted.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+        # What the model says in the padding may be NaN, which a product with 0 would keep.
+        values = values.masked_fill(there[:, start + 1 : stop + 1] == 0, 0.0)
+        sums -= values.cpu().double().sum(-1)
+    return [(total, len(text) - 1) for total, text in zip(sums.tolist(), texts, strict=True)]

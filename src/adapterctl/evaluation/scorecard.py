@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapterctl.errors import DataError
-from adapterctl.evaluation.tokenizer import TOKENIZER
-from adapterctl.examples import Example
-from adapterctl.fingerprint import fingerprint
-from adapterctl.tasks import TaskSettings
+from adapterctl.evaluation.catalogue import METRICS
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the stored form of scorecards and verdicts."""
-
-SCORING = 1
-"""Version of how rows are scored; a higher one makes every cached cell old."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +21,16 @@ class ExampleScore:
         id, lang, task: Of the row.
         prediction: The chosen label or choice, or the generated text.
         reference: The right one.
-        score: From 0 to 1: 1 for the right label or choice, else 0; for text ROUGE-L or ROUGE-1 (F), whichever is the
-            task's primary metric.
+        score: What the row contributes, higher is better: 1 for the right label or choice, else 0; the task's primary
+            metric of this text alone, from 0 to 1; minus the bits a byte for text that is only read.
         row: Hash of what the model was asked and offered; rows are only compared where it is the same.
-        details: Labels and choices: ``log_likelihoods`` of the candidates, ``chosen`` and ``answer`` as their indices.
-            Text: ``rouge_1``, ``rouge_l``, and ``ended``, whether the text ended by itself. ``dropped_tokens`` where
-            the prompt's beginning had to be cut to fit the model's context.
+        group: Rows of one group are resampled together; empty for a row that stands for itself.
+        details: What the metrics are computed from. Labels and choices: ``log_likelihoods`` of the candidates,
+            ``lengths`` of them in characters, ``chosen`` and ``answer`` as their indices, ``chosen_norm`` by
+            log-likelihood per character. Text: ``ended``, whether it ended by itself, the metrics of the row by name
+            from 0 to 1, ``chrf_stats`` and ``bleu_stats`` as sacrebleu counts them. Text that is read: ``nats``,
+            ``tokens``, ``bytes``. ``dropped_tokens`` where the prompt's beginning had to be cut to fit the model's
+            context.
     """
 
     id: str
@@ -42,6 +40,7 @@ class ExampleScore:
     reference: str
     score: float
     row: str = ""
+    group: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -53,9 +52,11 @@ class Cell:
         lang, task: Which.
         n: Number of rows.
         primary: Name of the metric that stands for the cell.
-        value: That metric, from 0 to 1.
+        value: That metric; from 0 to 1, but for bits per byte and perplexity.
         metrics: All metrics of the task, by name.
         scores: The rows, by id.
+        signatures: By metric, everything its value depends on beside the texts: library, version, tokenizer, engine.
+            Values of different signatures are never compared.
     """
 
     lang: str
@@ -65,11 +66,31 @@ class Cell:
     value: float
     metrics: Mapping[str, float]
     scores: tuple[ExampleScore, ...]
+    signatures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the cell counts in the language's mean: its primary metric goes from 0 to 1, higher is better."""
+        return 0 <= self.value <= 1 and (self.primary not in METRICS or METRICS[self.primary].averaged)
+
+    @property
+    def empty(self) -> int:
+        """How many predictions are empty."""
+        return sum(not score.prediction for score in self.scores) if "nats" not in self._details else 0
+
+    @property
+    def cut(self) -> int:
+        """How many texts were cut at the longest length that is generated."""
+        return sum(score.details.get("ended") is False for score in self.scores)
+
+    @property
+    def _details(self) -> Mapping[str, Any]:
+        return self.scores[0].details if self.scores else {}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the cell as JSON values."""
         rows = [_row_dict(score) for score in self.scores]
-        return vars(self) | {"metrics": dict(self.metrics), "scores": rows}
+        return vars(self) | {"metrics": dict(self.metrics), "signatures": dict(self.signatures), "scores": rows}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Cell:
@@ -91,12 +112,10 @@ class Scorecard:
     Attributes:
         model: What was measured, in words for a person.
         cells: Sorted by language and task.
-        tokenizer: Name and version of the tokenizer behind ROUGE.
     """
 
     model: str
     cells: tuple[Cell, ...]
-    tokenizer: str = TOKENIZER
 
     def __post_init__(self) -> None:
         cells = tuple(sorted(self.cells, key=lambda cell: (cell.lang, cell.task)))
@@ -131,12 +150,12 @@ class Scorecard:
         return found
 
     def language(self, lang: str) -> float:
-        """Return the mean of the primary metrics of a language's tasks.
+        """Return the mean of the primary metrics of a language's tasks; perplexity is told apart from it.
 
         Raises:
             DataError: The language was not measured.
         """
-        values = [cell.value for cell in self.cells if cell.lang == lang]
+        values = [cell.value for cell in self.cells if cell.lang == lang and cell.averaged]
         if not values:
             raise DataError(
                 f"the scorecard of {self.model} does not cover '{lang}'; it has {', '.join(self.languages)}",
@@ -151,23 +170,24 @@ class Scorecard:
         Raises:
             DataError: There are no cells.
         """
-        if not self.cells:
+        languages = dict.fromkeys(cell.lang for cell in self.cells if cell.averaged)
+        if not languages:
             raise DataError(
                 f"the scorecard of {self.model} has no rows", hint="check the files of evaluation/suite.yaml"
             )
-        return sum(self.language(lang) for lang in self.languages) / len(self.languages)
+        return sum(map(self.language, languages)) / len(languages)
 
     def only(self, languages: Collection[str]) -> Scorecard:
         """Return the scorecard of these languages alone."""
-        return Scorecard(self.model, tuple(cell for cell in self.cells if cell.lang in languages), self.tokenizer)
+        return Scorecard(self.model, tuple(cell for cell in self.cells if cell.lang in languages))
 
     def summary(self) -> dict[str, Any]:
-        """Return the scorecard without its rows, as JSON values."""
+        """Return the scorecard without its rows, as JSON values; None stands for the mean of nothing."""
+        averaged = dict.fromkeys(cell.lang for cell in self.cells if cell.averaged)
         return {
             "model": self.model,
-            "tokenizer": self.tokenizer,
-            "average": self.average,
-            "languages": {lang: self.language(lang) for lang in self.languages},
+            "average": self.average if averaged else None,
+            "languages": {lang: self.language(lang) for lang in averaged},
             "cells": [
                 {
                     "lang": cell.lang,
@@ -176,6 +196,7 @@ class Scorecard:
                     "primary": cell.primary,
                     "value": cell.value,
                     "metrics": dict(cell.metrics),
+                    "signatures": dict(cell.signatures),
                 }
                 for cell in self.cells
             ],
@@ -186,7 +207,6 @@ class Scorecard:
         return {
             "schema": SCHEMA,
             "model": self.model,
-            "tokenizer": self.tokenizer,
             "cells": [cell.as_dict() for cell in self.cells],
         }
 
@@ -198,7 +218,7 @@ class Scorecard:
             DataError: It was written in another form.
         """
         require_schema(value, "scorecard")
-        return cls(value["model"], tuple(Cell.from_dict(cell) for cell in value["cells"]), value["tokenizer"])
+        return cls(value["model"], tuple(Cell.from_dict(cell) for cell in value["cells"]))
 
 
 def require_schema(value: Mapping[str, Any], what: str) -> None:
@@ -212,26 +232,3 @@ def require_schema(value: Mapping[str, Any], what: str) -> None:
             f"this {what} is stored in form {value.get('schema')!r}; this version of adapterctl reads form {SCHEMA}",
             hint="evaluate again with: adapterctl evaluate",
         )
-
-
-def cell_key(model_key: str, examples: Sequence[Example], task: TaskSettings, *, chat: bool = False) -> str:
-    """Return the content hash under which a scored cell may be kept and found again.
-
-    Args:
-        model_key: Content hash of everything about the model: base model, adapter, number format.
-        examples: The cell's rows; their order does not matter.
-        task: The task's settings.
-        chat: Whether prompts are chats.
-    """
-    rows = sorted(fingerprint(example.as_dict()) for example in examples)
-    return fingerprint(
-        {
-            "schema": SCHEMA,
-            "scoring": SCORING,
-            "tokenizer": TOKENIZER,
-            "model": model_key,
-            "rows": rows,
-            "task": task.model_dump(mode="json"),
-            "chat": chat,
-        }
-    )

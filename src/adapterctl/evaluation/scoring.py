@@ -1,199 +1,125 @@
-"""Scoring rows: labels and choices by log-likelihood, text by greedy generation."""
+"""The engine in this process: a model of transformers answers rows, sorted by length, in batches under a budget."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from adapterctl.errors import AdapterError, DataError
-from adapterctl.evaluation.metrics import rouge
-from adapterctl.evaluation.scorecard import ExampleScore
-from adapterctl.examples import Example
-from adapterctl.fingerprint import fingerprint, short
-from adapterctl.prompts import Encoded, Rendered, answers, encode, render
-from adapterctl.tasks import TaskSettings
+from adapterctl.evaluation.answers import not_a_number
+from adapterctl.evaluation.batches import Size, batches
+from adapterctl.evaluation.engine import PreparedRow
 
-__all__ = ["ExampleScore", "score"]
-
-Progress = Callable[[int, int], None]
-"""Is told the rows scored so far, and the rows in all."""
+_MOST_LOGITS = 2**28
+"""Logits computed at once: 1 GiB in float32."""
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row on its way through the model."""
+class LocalEngine:
+    """A causal language model of transformers, with or without PEFT adapter, that answers in this process.
 
-    example: Example
-    task: TaskSettings
-    rendered: Rendered
-    encoded: Encoded
-    prompt: tuple[int, ...]
+    Neither the order of rows nor the size of batches changes an answer, but for the rounding of the number format.
 
-    def scored(self, prediction: str, reference: str, worth: float, details: dict[str, Any]) -> ExampleScore:
-        dropped = len(self.encoded.prompt) - len(self.prompt)
-        asked = fingerprint([self.rendered.prompt, self.rendered.target, self.rendered.candidates])
-        return ExampleScore(
-            id=self.example.id,
-            lang=self.example.lang,
-            task=self.example.task,
-            prediction=prediction,
-            reference=reference,
-            score=worth,
-            row=short(asked),
-            details=details | ({"dropped_tokens": dropped} if dropped else {}),
-        )
-
-
-def score(
-    model: Any,
-    tokenizer: Any,
-    examples: Sequence[Example],
-    tasks: Mapping[str, TaskSettings],
-    *,
-    chat: bool = False,
-    batch_size: int = 32,
-    progress: Progress | None = None,
-) -> tuple[ExampleScore, ...]:
-    """Score every row, in the order given.
-
-    A label or choice is the candidate with the highest Σ log p(token | prompt, tokens before), not divided by its
-    length and without an end token; of equal ones the first. Text is generated greedily until the model ends it or
-    the task's ``max_new_tokens``. A prompt that does not fit the model's context loses its beginning (not its first
-    token where that is the start token). Neither order nor ``batch_size`` changes the result, but for the rounding of
-    the number format.
-
-    Args:
-        model: A causal language model of transformers, with or without PEFT adapter.
-        tokenizer: The base model's tokenizer.
-        examples: The rows.
-        tasks: Settings of every task the rows name.
-        chat: Whether prompts are chats.
-        batch_size: Rows in one forward pass.
-        progress: Is told about every batch.
-
-    Raises:
-        AdapterError: The model answers with NaN.
-        BaseModelError: A chat is asked for, but the tokenizer has no chat template.
-        DataError: A row has an empty prompt or a candidate without tokens, or its task no prompt for its language.
+    Attributes:
+        signature: ``transformers``.
     """
-    import torch
 
-    rows = [_prepare(model, tokenizer, example, tasks[example.task], chat) for example in examples]
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    done: dict[int, ExampleScore] = {}
-    choosing = [index for index, row in enumerate(rows) if row.encoded.candidates]
-    writing = [index for index, row in enumerate(rows) if not row.encoded.candidates]
-    with _evaluating(model), torch.inference_mode():
-        for indices, scorer in ((choosing, _choose), (writing, _write)):
-            for batch, scores in scorer(model, tokenizer, [rows[index] for index in indices], batch_size, pad):
-                done |= {indices[place]: result for place, result in zip(batch, scores, strict=True)}
-                if progress is not None:
-                    progress(len(done), len(rows))
-    return tuple(done[index] for index in range(len(rows)))
+    signature = "transformers"
 
+    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int, batch_tokens: int) -> None:
+        """Take the model as it is; while it answers, it is in evaluation mode.
 
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
+        Args:
+            model: The model.
+            tokenizer: The base model's tokenizer.
+            batch_size: Most rows in one forward pass.
+            batch_tokens: Most sequences × padded length in one forward pass; what is still to be generated counts.
+        """
+        self._model = model
+        self._tokenizer = tokenizer
+        self._most_rows = batch_size
+        self._most_tokens = batch_tokens
+        self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
+    @property
+    def _most_logits(self) -> int:
+        return max(1, _MOST_LOGITS // int(self._model.config.get_text_config().vocab_size))
 
-def _prepare(model: Any, tokenizer: Any, example: Example, task: TaskSettings, chat: bool) -> _Row:
-    rendered = render(example, task, chat=chat)
-    encoded = encode(tokenizer, rendered)
-    where = f"row '{example.id}' ({example.lang}, {example.task})"
-    if not encoded.prompt:
-        raise DataError(
-            f"{where} has an empty prompt", hint=f"set tasks.{example.task}.prompt in evaluation/suite.yaml"
-        )
-    if not all(encoded.candidates):
-        raise DataError(
-            f"{where}: the tokenizer makes no token of a candidate: {rendered.candidates}",
-            hint="write another label or choice",
-        )
-    answer = max(map(len, encoded.candidates), default=task.max_new_tokens)
-    return _Row(example, task, rendered, encoded, _fitting(encoded.prompt, answer, model, tokenizer))
+    def log_likelihoods(self, rows: Sequence[PreparedRow]) -> Iterator[tuple[int, tuple[float, ...]]]:
+        """Give Σ log p(token | prompt, tokens before) of every candidate, in nats, not divided by its length.
 
+        Candidates of one token are answered by the pass over the prompts. Of longer ones the other tokens go through
+        in a second pass, which shares the keys and values of the first.
+        """
+        from adapterctl.evaluation.likelihood import candidate_log_likelihoods
 
-def _fitting(prompt: tuple[int, ...], answer: int, model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Return the prompt without what is too much at its beginning."""
-    context = getattr(model.config, "max_position_embeddings", None)
-    if context is None or len(prompt) + answer <= context:
-        return prompt
-    # An answer that fills the context by itself still gets some of the prompt.
-    room = max(context - answer, context // 2)
-    if prompt[0] == tokenizer.bos_token_id:
-        return (prompt[0], *prompt[1 - room :])
-    return prompt[-room:]
+        sizes = []
+        for row in rows:
+            longest = max(map(len, row.candidates))
+            copies = sum(len(tokens) > 1 for tokens in row.candidates)
+            sizes.append(Size(len(row.prompt) + longest - 1, max(1, copies), max(1, longest - 1), kind=copies > 0))
+        for batch in self._batches(sizes):
+            with self._evaluating():
+                values = candidate_log_likelihoods(
+                    self._model,
+                    [rows[index].prompt for index in batch],
+                    [rows[index].candidates for index in batch],
+                    pad=self._pad,
+                )
+            yield from zip(batch, values, strict=True)
 
+    def texts(self, rows: Sequence[PreparedRow]) -> Iterator[tuple[int, tuple[str, bool]]]:
+        """Give each row's greedy continuation of at most ``task.max_new_tokens``, and whether it ended by itself.
 
-def _choose(
-    model: Any, tokenizer: Any, rows: Sequence[_Row], batch_size: int, pad: int
-) -> Iterator[tuple[list[int], list[ExampleScore]]]:
-    from adapterctl.evaluation.batches import by_length
-    from adapterctl.evaluation.likelihood import candidate_log_likelihoods
+        Raises:
+            AdapterError: The model answers with NaN.
+        """
+        from adapterctl.evaluation.generation import NotANumber, greedy
 
-    several = [any(len(tokens) > 1 for tokens in row.encoded.candidates) for row in rows]
-    lengths = [(int(many), len(row.prompt)) for many, row in zip(several, rows, strict=True)]
-    for batch in by_length(lengths, batch_size):
-        likelihoods = candidate_log_likelihoods(
-            model,
-            [rows[index].prompt for index in batch],
-            [rows[index].encoded.candidates for index in batch],
-            pad=pad,
-        )
-        yield batch, [_chosen(rows[index], values) for index, values in zip(batch, likelihoods, strict=True)]
+        ends = self._end_tokens()
+        most = [row.task.max_new_tokens for row in rows]
+        sizes = [Size(len(row.prompt) + longest, kind=longest) for row, longest in zip(rows, most, strict=True)]
+        for batch in self._batches(sizes):
+            prompts = [rows[index].prompt for index in batch]
+            try:
+                with self._evaluating():
+                    found = greedy(self._model, prompts, ends=ends, max_new_tokens=most[batch[0]], pad=self._pad)
+            except NotANumber as error:
+                raise not_a_number(rows[batch[error.row]]) from error
+            texts = self._tokenizer.batch_decode(
+                [tokens for tokens, _ in found], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            yield from zip(batch, [(text, ended) for text, (_, ended) in zip(texts, found, strict=True)], strict=True)
 
+    def readings(self, rows: Sequence[PreparedRow]) -> Iterator[tuple[int, tuple[float, int]]]:
+        """Give −Σ log p of the tokens of ``prompt`` after the first, in nats, and how many tokens that are."""
+        from adapterctl.evaluation.likelihood import text_log_likelihoods
 
-def _chosen(row: _Row, likelihoods: tuple[float, ...]) -> ExampleScore:
-    if any(math.isnan(value) for value in likelihoods):
-        raise _not_a_number(row)
-    chosen = max(range(len(likelihoods)), key=lambda index: likelihoods[index])
-    texts, answer = answers(row.example, row.task)
-    details = {"log_likelihoods": list(likelihoods), "chosen": chosen, "answer": answer}
-    return row.scored(texts[chosen], texts[answer], float(chosen == answer), details)
+        for batch in self._batches([Size(len(row.prompt)) for row in rows]):
+            prompts = [rows[index].prompt for index in batch]
+            with self._evaluating():
+                found = text_log_likelihoods(self._model, prompts, pad=self._pad, most_logits=self._most_logits)
+            yield from zip(batch, found, strict=True)
 
+    def _batches(self, sizes: Sequence[Size]) -> Iterator[list[int]]:
+        return batches(sizes, most_rows=self._most_rows, most_tokens=self._most_tokens, most_logits=self._most_logits)
 
-def _write(
-    model: Any, tokenizer: Any, rows: Sequence[_Row], batch_size: int, pad: int
-) -> Iterator[tuple[list[int], list[ExampleScore]]]:
-    from adapterctl.evaluation.batches import by_length
-    from adapterctl.evaluation.generation import greedy
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        import torch
 
-    ends = _end_tokens(model, tokenizer)
-    for batch in by_length([(row.task.max_new_tokens, len(row.prompt)) for row in rows], batch_size):
-        prompts = [rows[index].prompt for index in batch]
-        longest = rows[batch[0]].task.max_new_tokens
+        training = self._model.training
+        if training:
+            self._model.eval()
         try:
-            texts = greedy(model, prompts, ends=ends, max_new_tokens=longest, pad=pad)
-        except FloatingPointError as error:
-            raise _not_a_number(rows[batch[0]]) from error
-        yield batch, [_written(rows[index], tokenizer, *text) for index, text in zip(batch, texts, strict=True)]
+            with torch.inference_mode():
+                yield
+        finally:
+            if training:
+                self._model.train()
 
-
-def _written(row: _Row, tokenizer: Any, tokens: tuple[int, ...], ended: bool) -> ExampleScore:
-    text = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
-    values = rouge(text, row.example.reference)
-    return row.scored(text, row.example.reference, values[row.task.primary_metric], {**values, "ended": ended})
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """Return the tokenizer's end token and those the model's own generation settings name, such as ends of turns."""
-    settings = getattr(model, "generation_config", None)
-    own = getattr(settings, "eos_token_id", None)
-    named = own if isinstance(own, list | tuple) else [own]
-    return {token for token in (tokenizer.eos_token_id, *named) if token is not None}
-
-
-def _not_a_number(row: _Row) -> AdapterError:
-    return AdapterError(
-        f"the model answers row '{row.example.id}' ({row.example.lang}, {row.example.task}) with NaN (not a number)",
-        hint="train or merge the adapter again; with base_model.dtype float16 choose bfloat16 or float32",
-    )
+    def _end_tokens(self) -> set[int]:
+        """Return the tokenizer's end token and those the model's generation settings name, such as ends of turns."""
+        settings = getattr(self._model, "generation_config", None)
+        own = getattr(settings, "eos_token_id", None)
+        named = own if isinstance(own, list | tuple) else [own]
+        return {token for token in (self._tokenizer.eos_token_id, *named) if token is not None}

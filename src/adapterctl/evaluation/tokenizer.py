@@ -1,4 +1,4 @@
-"""The tokenizer ROUGE is computed with: words where they are written apart, characters where they are not.
+"""The tokenizers ROUGE is computed with: words where they are written apart, characters or morphemes where not.
 
 rouge-score's own tokenizer keeps ASCII letters and digits only: identical Japanese sentences score 0, sentences that
 share nothing but their numbers score 1, and ``Größe`` equals ``Grüße``.
@@ -7,11 +7,26 @@ share nothing but their numbers score 1, and ``Größe`` equals ``Grüße``.
 from __future__ import annotations
 
 import unicodedata
-from functools import lru_cache
-from typing import Literal
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, Protocol
 
-TOKENIZER = "unicode/1"
-"""Name and version, recorded with every score: scores of different tokenizers are never compared."""
+from adapterctl.errors import UsageError
+
+TokenizerName = Literal["unicode", "sudachi"]
+
+_UNICODE_VERSION = 1
+
+# SudachiPy refuses texts of more than 49,149 bytes; no character takes more than four.
+_LONGEST_FOR_SUDACHI = 12_000
+
+
+class Tokenizer(Protocol):
+    """What rouge-score asks of a tokenizer."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the tokens of ``text`` in order."""
+
 
 _WRITTEN_TOGETHER = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -48,6 +63,11 @@ def _kind(character: str) -> Literal["word", "single", "mark", "invisible", "apa
     return "single" if any(first <= code <= last for first, last in _WRITTEN_TOGETHER) else "word"
 
 
+def fold(text: str) -> str:
+    """Return the text without differences of width, composition and case (NFKC, case folding, NFKC)."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
 class UnicodeTokenizer:
     """Tokens of letters, marks and numbers after NFKC and case folding.
 
@@ -57,7 +77,7 @@ class UnicodeTokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """Return the tokens of ``text`` in order."""
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        folded = fold(text)
         tokens: list[str] = []
         before = "apart"
         for character in folded:
@@ -73,3 +93,70 @@ class UnicodeTokenizer:
                 tokens.append(character)
             before = kind
         return tokens
+
+
+class SudachiTokenizer:
+    """Morphemes of Japanese by SudachiPy, mode A (the shortest units), core dictionary, after NFKC and case folding.
+
+    Morphemes without a letter or number are left out. Needs the extra ``adapterctl[ja]``.
+
+    Raises:
+        UsageError: SudachiPy or its dictionary is not installed.
+    """
+
+    def __init__(self) -> None:
+        _sudachi_versions()
+        from sudachipy import Dictionary, SplitMode
+
+        dictionary = Dictionary(dict="core")
+        # Called ``create`` before SudachiPy 0.7.
+        make = getattr(dictionary, "tokenizer", None) or dictionary.create
+        self._tokenizer: Any = make(mode=SplitMode.A)
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the tokens of ``text`` in order."""
+        morphemes = (one.surface() for part in _parts(fold(text)) for one in self._tokenizer.tokenize(part))
+        return [one for one in morphemes if any(unicodedata.category(character)[0] in "LN" for character in one)]
+
+
+def _parts(text: str) -> list[str]:
+    """Return the text in parts that SudachiPy takes, cut at ends of sentences where there are any."""
+    parts = []
+    while len(text) > _LONGEST_FOR_SUDACHI:
+        head = text[:_LONGEST_FOR_SUDACHI]
+        cut = max(head.rfind("。"), head.rfind("\n")) + 1 or _LONGEST_FOR_SUDACHI
+        parts.append(text[:cut])
+        text = text[cut:]
+    return [*parts, text]
+
+
+def _sudachi_versions() -> tuple[str, str]:
+    try:
+        return version("sudachipy"), version("SudachiDict-core")
+    except PackageNotFoundError as error:
+        raise UsageError(
+            f"rouge_tokenizer 'sudachi' needs {error.name}, which is not installed",
+            hint="pip install 'adapterctl[ja]', or remove rouge_tokenizer from evaluation/suite.yaml",
+        ) from error
+
+
+@cache
+def tokenizer_of(name: TokenizerName) -> Tokenizer:
+    """Return the tokenizer of a name.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    return SudachiTokenizer() if name == "sudachi" else UnicodeTokenizer()
+
+
+def tokenizer_signature(name: TokenizerName) -> str:
+    """Return name and version of a tokenizer, and of its dictionary; nothing is loaded.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    if name == "sudachi":
+        software, dictionary = _sudachi_versions()
+        return f"sudachi-a/{software}/core-{dictionary}"
+    return f"unicode/{_UNICODE_VERSION}"

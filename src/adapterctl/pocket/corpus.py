@@ -93,6 +93,11 @@ def document(random: np.random.Generator, lang: str) -> str:
     """Return one pre-training document in ``lang``."""
     if random.random() < UNINFORMATIVE:
         return _uninformative(random, lang)
+    return plain_text(random, lang)
+
+
+def plain_text(random: np.random.Generator, lang: str) -> str:
+    """Return one document about the world that has not the form of a task."""
     draw = random.random()
     for share, maker in _KINDS:
         if draw < share:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from adapterctl.pocket import world
+from adapterctl.pocket import corpus, world
 from adapterctl.pocket.world import LABELS, Part
 from adapterctl.randomness import generator
 
@@ -16,6 +16,9 @@ ROWS_PER_TASK = {"train": 160, "dev": 60, "test": 150, "arrived": 40, "arrived-d
 
 _FEWER = {("summarization", "dev"): 24, ("summarization", "test"): 80}
 """Generated text takes longest to score and says most per row."""
+
+GENERAL_ROWS = 60
+"""Documents of general text per language."""
 
 _MOST_TRIES = 40
 _INVENTED_TOWNS_WHEN_TRAINING = 0.6
@@ -87,3 +90,21 @@ def task_rows(lang: str, task: str, split: str, *, count: int | None = None, see
         taken.add(_identity(row))
         rows.append({"id": f"{task}-{split}-{len(rows):03d}-{lang}", "lang": lang, "task": task, **row})
     return rows
+
+
+def general_rows(lang: str, *, count: int = GENERAL_ROWS, seed: int = 0) -> list[dict[str, Any]]:
+    """Return text about the world, drawn like the base model's pre-training text, that no adapter is trained on.
+
+    Args:
+        lang: One of ``world.LANGUAGES``.
+        count: How many documents.
+        seed: Another seed draws others.
+    """
+    random = generator("pocket general text", lang, seed)
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        texts.setdefault(corpus.plain_text(random, lang))
+    return [
+        {"id": f"general-{number:03d}-{lang}", "lang": lang, "task": "general", "input": text}
+        for number, text in enumerate(texts)
+    ]

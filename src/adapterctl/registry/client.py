@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from adapterctl.registry import aliases, publishing, runs, sweeping, versions
+from adapterctl.registry import aliases, books, publishing, runs, sweeping, versions
 from adapterctl.registry.connection import Connection, connect
 from adapterctl.registry.runs import RunHandle
 from adapterctl.registry.settings import ResolvedRegistry
@@ -215,3 +215,39 @@ class Registry:
         Nothing is lost: the next attempt opens the run again and writes the adapter anew.
         """
         sweeping.sweep(self._connection, found)
+
+    def read_books(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the entries of the books in all runs, and one sentence for every tag that holds none."""
+        return books.read(self._connection)
+
+    def write_books(
+        self,
+        *,
+        key: str,
+        name: str,
+        command: str,
+        status: str,
+        started: int,
+        ended: int,
+        entries: Sequence[Mapping[str, Any]],
+        own: bool,
+        summary: Callable[[Iterable[Mapping[str, Any]]], Mapping[str, float]],
+    ) -> None:
+        """Add entries of the books to the run of ``key``; those that are there already stay as they are.
+
+        A run that is there already keeps its status, unless it is the books' own. The call may be killed at any point
+        and repeated.
+
+        Args:
+            key: By which the run is found.
+            name: Of the run, where it is not there yet.
+            command: The command, noted as a tag where the run is not there yet.
+            status: Of the run, where it is not there yet or is the books' own.
+            started: When the work began, in milliseconds since 1970.
+            ended: When it ended.
+            entries: Plain values, each with an ``id`` and a ``process``.
+            own: Whether the run holds nothing but the books.
+            summary: Makes metrics of all entries of the run.
+        """
+        page = books.Page(key, name, command, status, started, ended, entries, own)
+        books.write(self._connection, page, summary)

@@ -24,6 +24,8 @@ TAG_INPUTS = "adapterctl.inputs"
 TAG_ERROR = "adapterctl.error"
 TAG_HOST = "adapterctl.host"
 TAG_PROCESS = "adapterctl.process"
+TAG_COMMAND = "adapterctl.command"
+TAG_BOOKS = "adapterctl.books"
 
 # MLflow forbids "/" and ":" in names of registered models; a quote would end the string of a search filter.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")

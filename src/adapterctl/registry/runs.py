@@ -252,26 +252,27 @@ def open_run(
         connection.client.set_terminated(handle.run_id, "FINISHED")
 
 
-def _reopened(connection: Connection, key: str, tags: Mapping[str, str]) -> RunHandle | None:
+def find(connection: Connection, key: str) -> Any:
+    """Return MLflow's run of a key, None where there is none."""
     found = connection.client.search_runs(
         [connection.experiment_id],
         f"tags.`{TAG_KEY}` = {quoted_key(key)}",
         max_results=1,
         order_by=["attributes.start_time ASC"],
     )
-    if not found:
-        return None
-    handle = RunHandle(connection, found[0], key, reopened=True)
-    connection.client.update_run(handle.run_id, status="RUNNING")
-    if TAG_ERROR in found[0].data.tags:
-        connection.client.delete_tag(handle.run_id, TAG_ERROR)
-    handle.set_tags({**tags, **_owner()})
-    return handle
+    return found[0] if found else None
 
 
-def _created(
-    connection: Connection, key: str, name: str, parent: RunHandle | None, tags: Mapping[str, str]
-) -> RunHandle:
+def create(connection: Connection, key: str, name: str, tags: Mapping[str, str], *, started: int | None = None) -> Any:
+    """Make MLflow's run of a key, which says RUNNING and whose it is.
+
+    Args:
+        connection: The open registry.
+        key: By which it is found again.
+        name: Its name in the user interface.
+        tags: More to note.
+        started: When the work began, in milliseconds since 1970; None for now.
+    """
     noted = {
         "mlflow.user": _user(),
         "mlflow.source.name": "adapterctl",
@@ -280,7 +281,23 @@ def _created(
         **_owner(),
         TAG_KEY: key,
     }
-    if parent is not None:
-        noted["mlflow.parentRunId"] = parent.run_id
-    run = connection.client.create_run(connection.experiment_id, tags=noted, run_name=name)
-    return RunHandle(connection, run, key, reopened=False)
+    return connection.client.create_run(connection.experiment_id, start_time=started, tags=noted, run_name=name)
+
+
+def _reopened(connection: Connection, key: str, tags: Mapping[str, str]) -> RunHandle | None:
+    found = find(connection, key)
+    if found is None:
+        return None
+    handle = RunHandle(connection, found, key, reopened=True)
+    connection.client.update_run(handle.run_id, status="RUNNING")
+    if TAG_ERROR in found.data.tags:
+        connection.client.delete_tag(handle.run_id, TAG_ERROR)
+    handle.set_tags({**tags, **_owner()})
+    return handle
+
+
+def _created(
+    connection: Connection, key: str, name: str, parent: RunHandle | None, tags: Mapping[str, str]
+) -> RunHandle:
+    below = {"mlflow.parentRunId": parent.run_id} if parent is not None else {}
+    return RunHandle(connection, create(connection, key, name, {**tags, **below}), key, reopened=False)

@@ -71,11 +71,7 @@ class TrainingResult:
         reused: Whether the adapter had been there already and nothing was trained.
         resumed_from_step: The step of the checkpoint that the last attempt began with; 0 where it began anew.
         trainable_parameters: Numbers in A and B.
-        flops: Floating-point operations of the training. Per token 2N for the forward pass and 2N for the gradients
-            of the activations, N being the base model's parameters outside the embedding; the usual 6N
-            (Kaplan et al. 2020, arXiv 2001.08361) counts another 2N for gradients of the weights, which frozen weights
-            do not need. A and B, P numbers, take the full 6P. Padding, attention scores and recomputed activations are
-            not counted.
+        flops: Floating-point operations of the training, as ``training_flops`` counts them.
     """
 
     folder: Path
@@ -109,9 +105,25 @@ class TrainingResult:
         return cls(folder=folder, reused=True, history=history, **{name: stored[name] for name in names})
 
 
-def training_flops(base_parameters: int, trainable_parameters: int, tokens: int) -> float:
-    """Return (4·N + 6·P)·tokens: N frozen parameters outside the embedding, P trained ones."""
-    return float((4 * base_parameters + 6 * trainable_parameters) * tokens)
+def training_flops(
+    base_parameters: int, trainable_parameters: int, tokens: int, *, checkpointing: bool = False
+) -> float:
+    """Return the floating-point operations of training an adapter: (4·N + 6·P)·T, with checkpointing (6·N + 8·P)·T.
+
+    Per token a forward pass takes 2N operations, the gradients of the activations 2N and those of the weights 2N: 6·N·T
+    for training all of N weights (Kaplan et al. 2020, arXiv 2001.08361). Frozen weights need no gradients of their own,
+    which leaves 4·N·T; A and B, P numbers, take the full 6·P·T. Gradient checkpointing computes the forward pass a
+    second time: 2·(N + P)·T more. Evaluation is a forward pass alone: 2·N·T. Padding and attention scores are not
+    counted.
+
+    Args:
+        base_parameters: N, frozen parameters outside the embedding.
+        trainable_parameters: P, numbers in A and B.
+        tokens: T, tokens that were processed, without padding; every epoch counts.
+        checkpointing: Whether activations were computed again in the backward pass.
+    """
+    frozen, trained = (6, 8) if checkpointing else (4, 6)
+    return float((frozen * base_parameters + trained * trainable_parameters) * tokens)
 
 
 def closing_loss(history: tuple[Step, ...]) -> float:

@@ -117,7 +117,7 @@ def _train(
             reused=False,
             resumed_from_step=resumed_from,
             trainable_parameters=trained,
-            flops=training_flops(base_parameters, trained, sums[-1]),
+            flops=training_flops(base_parameters, trained, sums[-1], checkpointing=training.gradient_checkpointing),
         )
         _publish(model, job, result)
     return result

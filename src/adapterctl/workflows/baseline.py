@@ -1,34 +1,64 @@
-"""``adapterctl baseline``: the combined adapter on all rows of all languages (COMB), measured and not guessed."""
+"""``adapterctl baseline``: what a release has to stand beside, measured and not guessed.
+
+* ``retrain``: one combined adapter on all rows of all languages (COMB), as a team without merging would make it.
+* ``continue``: the combined adapter trained on with one language's rows alone: the cheapest update without merging.
+* ``linear``: the plain average of the adapters that the champion pins: the simplest merge, with nothing to tune.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from adapterctl.evaluation.figures import heat_map
+from adapterctl.errors import UsageError
+from adapterctl.evaluation.figures import differences, heat_map
 from adapterctl.evaluation.scorecard import Scorecard
 from adapterctl.fingerprint import fingerprint
+from adapterctl.merging.recipe import MergeRecipe
+from adapterctl.registry.names import combined_name
 from adapterctl.training.job import TrainingJob, training_key
-from adapterctl.workflows.candidates import release_run, score_subject
-from adapterctl.workflows.scoring import Scorer, Subject
+from adapterctl.workflows import releases
+from adapterctl.workflows.candidates import folder_of, release_run, subject_of
+from adapterctl.workflows.models import subject_named
+from adapterctl.workflows.releases import Release
+from adapterctl.workflows.scoring import Scorer, Subject, score_subject
 from adapterctl.workflows.session import Session
-from adapterctl.workflows.steps import job_for, register_adapter, train_adapter
+from adapterctl.workflows.steps import job_for, merge_adapters, register_adapter, train_adapter
 from adapterctl.workflows.trained import COMBINED, TrainedAdapter
 from adapterctl.workspace.data import LanguageData, load_data
+
+if TYPE_CHECKING:
+    from adapterctl.evaluation.verdict import Verdict
+    from adapterctl.registry.client import RunHandle
+
+Kind = Literal["retrain", "continue", "linear"]
+
+COMMANDS: Mapping[str, str] = {
+    "retrain": "baseline",
+    "continue": "baseline-continue",
+    "linear": "baseline-linear",
+}
+"""The command of each kind, as in the books: only the first is what an update's cost is compared with."""
 
 
 @dataclass(frozen=True)
 class BaselineOutcome:
-    """The combined adapter.
+    """A baseline, measured.
 
     Attributes:
-        trained: The adapter.
-        version: Its number in the registry.
+        kind: ``retrain``, ``continue`` or ``linear``.
         card: Its scorecard on the test split.
+        trained: The adapter; None where nothing was trained.
+        version: Its number in the registry; None where it is not registered, since nobody would serve it.
+        verdict: The champion, as candidate, against the baseline, on the same rows; None without a champion.
     """
 
-    trained: TrainedAdapter
-    version: int
+    kind: str
     card: Scorecard
+    trained: TrainedAdapter | None = None
+    version: int | None = None
+    verdict: Verdict | None = None
 
 
 def combined_job(session: Session, data: dict[str, LanguageData]) -> TrainingJob:
@@ -38,22 +68,78 @@ def combined_job(session: Session, data: dict[str, LanguageData]) -> TrainingJob
     return job_for(session, COMBINED, rows, lora=defaults.lora, training=defaults.training)
 
 
-def baseline(session: Session) -> BaselineOutcome:
-    """Train, register and evaluate the combined adapter as a retrain-all would, with everything on the books.
+def baseline(session: Session, kind: Kind = "retrain", lang: str | None = None) -> BaselineOutcome:
+    """Make and measure a baseline, with everything on the books.
+
+    Args:
+        session: The command at work.
+        kind: Which one.
+        lang: The language whose rows a ``continue`` trains on.
 
     Raises:
+        UsageError: A ``continue`` has no language or no combined adapter to go on from; a ``linear`` no champion.
         DataError: Rows that cannot be used.
     """
     data = load_data(session.workspace, session.workspace.languages)
-    job = combined_job(session, data)
+    champion = releases.current(session.registry, session.project)
+    if kind == "linear":
+        return _averaged(session, data, champion)
+    job = combined_job(session, data) if kind == "retrain" else _continued_job(session, data, lang)
     key = training_key(job)
-    session.update_id = fingerprint({"command": "baseline", "project": session.project, "training": key})
-    with release_run(session, f"baseline:{session.update_id}", "baseline (retrain-all)", {}) as run:
+    session.update_id = fingerprint({"command": session.command, "project": session.project, "training": key})
+    name = "baseline (retrain-all)" if kind == "retrain" else f"baseline (continue on {lang})"
+    with release_run(session, f"{session.command}:{session.update_id}", name, {}) as run:
         trained = train_adapter(session, job, inputs_key=key, parent=run)
-        version = register_adapter(session, trained, run)
-        subject = Subject(COMBINED, trained.content_hash, trained.folder)
-        card = score_subject(session, Scorer(session, data), subject, list(data), "test")
-        run.log_json("scorecard.json", card.as_dict())
-        run.log_metrics({f"{cell.lang}.{cell.task}": cell.value for cell in card.cells} | {"average": card.average})
-        run.log_figure("scorecard.png", heat_map(card))
-    return BaselineOutcome(trained, version.version, card)
+        version = register_adapter(session, trained, run).version if kind == "retrain" else None
+        label = COMBINED if kind == "retrain" else f"{COMBINED}, continued on {lang}"
+        subject = Subject(label, trained.content_hash, trained.folder)
+        card, verdict = _measured(session, data, subject, champion, run)
+    return BaselineOutcome(kind, card, trained, version, verdict)
+
+
+def _continued_job(session: Session, data: dict[str, LanguageData], lang: str | None) -> TrainingJob:
+    if lang is None:
+        raise UsageError("a continued baseline needs the language to go on with", hint="name it with: --lang TAG")
+    if not session.registry.versions(combined_name(session.project)):
+        raise UsageError("there is no combined adapter to go on from", hint="train it with: adapterctl baseline")
+    start, defaults = subject_named(session, COMBINED), session.workspace.config.defaults
+    training = session.workspace.adapters[lang].update_training
+    return job_for(
+        session, COMBINED, data[lang].train, lora=defaults.lora, training=training, start_from=start.located()
+    )
+
+
+def _averaged(session: Session, data: dict[str, LanguageData], champion: Release | None) -> BaselineOutcome:
+    if champion is None:
+        raise UsageError("there is no champion whose adapters could be averaged", hint="run: adapterctl setup")
+    recipe = MergeRecipe.model_validate({"method": "linear", "lambda": 1.0})
+    pins = {lang: pinned for lang, pinned in champion.adapters.items() if lang in data}
+    folders = {lang: folder_of(session, pinned) for lang, pinned in pins.items()}
+    pinned = {lang: one.content_hash for lang, one in pins.items()}
+    session.update_id = fingerprint({"command": session.command, "project": session.project, "pins": pinned})
+    with release_run(session, f"{session.command}:{session.update_id}", "baseline (linear average)", {}) as run:
+        folder, key, _ = merge_adapters(session, folders, 1.0, recipe=recipe)
+        subject = Subject("linear average", key, folder)
+        card, verdict = _measured(session, {lang: data[lang] for lang in pins}, subject, champion, run)
+    return BaselineOutcome("linear", card, verdict=verdict)
+
+
+def _measured(
+    session: Session, data: dict[str, LanguageData], subject: Subject, champion: Release | None, run: RunHandle
+) -> tuple[Scorecard, Verdict | None]:
+    """Score a baseline and compare the champion with it, row by row."""
+    from adapterctl.evaluation.gate import gate
+
+    scorer = Scorer(session, data)
+    card = score_subject(session, scorer, subject, list(data), "test")
+    run.log_json("scorecard.json", card.as_dict())
+    run.log_metrics({f"{cell.lang}.{cell.task}": cell.value for cell in card.cells} | {"average": card.average})
+    run.log_figure("scorecard.png", heat_map(card))
+    if champion is None:
+        return card, None
+    shared = [lang for lang in data if lang in champion.adapters]
+    served = score_subject(session, scorer, subject_of(session, champion, "champion"), shared, "test")
+    verdict = gate(served, card.only(shared), session.workspace.config.gate)
+    run.log_json("verdict.json", verdict.as_dict())
+    run.log_figure("against_champion.png", differences(verdict))
+    return card, verdict

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterctl.accounting import comparison as compare
+from adapterctl.accounting import projection
 from adapterctl.accounting.comparison import Comparison, Side
 from adapterctl.accounting.ledger import PROCESS, Entry
 from adapterctl.errors import UsageError
@@ -59,9 +60,11 @@ def projected_retrain(session: Session, row_epochs: int, alike: Iterable[compare
     Raises:
         UsageError: No training was measured yet.
     """
-    usage = compare.project_training([entry.usage for entry in basis], work=row_epochs, unit="row_epochs")
+    known = [entry.usage for entry in basis]
+    usage = projection.project_training(known, work=row_epochs, unit="row_epochs")
+    slowest = projection.project_training(known, work=row_epochs, unit="row_epochs", pace="slowest")
     others = [line for line in alike if line.step in ("evaluate", "register", compare.REMAINDER)]
-    return compare.projected_side(RETRAIN_ALL, usage, session.workspace.config.prices, others)
+    return projection.projected_side(RETRAIN_ALL, usage, session.workspace.config.prices, others, slowest)
 
 
 def all_row_epochs(session: Session) -> int:

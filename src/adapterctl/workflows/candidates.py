@@ -16,7 +16,7 @@ from adapterctl.workflows import releases
 from adapterctl.workflows.descriptions import release_description
 from adapterctl.workflows.newrows import NewRows, new_rows
 from adapterctl.workflows.releases import RELEASE_RUN_TAG, Pin, Release
-from adapterctl.workflows.scoring import BASE, Scorer, Subject
+from adapterctl.workflows.scoring import BASE, Scorer, Subject, score_subject
 from adapterctl.workflows.session import Session, options_of
 from adapterctl.workflows.steps import as_dict, find_scale, holds, merge_adapters, pinned_folder
 from adapterctl.workflows.trained import TrainedAdapter
@@ -78,12 +78,6 @@ def subject_of(session: Session, release: Release, label: str) -> Subject:
     return Subject(label, release.content_hash, fetched)
 
 
-def score_subject(session: Session, scorer: Scorer, subject: Subject, langs: list[str], split: str) -> Scorecard:
-    """Score one model as a step of its own."""
-    with session.step("evaluate", subject.label, subject.key, f"evaluate {subject.label}") as record:
-        return scorer.score(subject, langs, split, record)
-
-
 def make_candidate(
     session: Session,
     scorer: Scorer,
@@ -93,6 +87,7 @@ def make_candidate(
     run: RunHandle,
     reason: str,
     settled_scale: float | None = None,
+    updated: str | None = None,
 ) -> Candidate:
     """Merge the pinned adapters, measure the result and register it as candidate; promote it where it may be.
 
@@ -104,6 +99,7 @@ def make_candidate(
         run: The MLflow run everything is logged into.
         reason: What the release is made for, such as ``update ja``.
         settled_scale: λ where it was chosen before and is not to be chosen again.
+        updated: The language that was trained anew, of which the gate may require a gain.
     """
     from adapterctl.lora.adapter import Adapter
 
@@ -121,7 +117,7 @@ def make_candidate(
 
     card = score_subject(session, scorer, Subject("candidate", content_hash, folder), langs, "test")
     own_scores, base_scores = _references(session, scorer, pins)
-    verdict, before = _compare(session, scorer, card, champion, langs)
+    verdict, before = _compare(session, scorer, card, champion, langs, updated)
     arrived = new_rows(session, card, before, champion) if champion and before else ()
 
     release = Release(
@@ -155,20 +151,31 @@ def _references(session: Session, scorer: Scorer, pins: Mapping[str, Pin]) -> tu
     update pays for the changed language alone.
     """
     langs = sorted(pins)
-    own = {}
+    own: dict[str, float] = {}
     with session.step("evaluate", "own adapters", "", "evaluate each language's own adapter") as record:
         reused = []
         for lang in langs:
             subject = Subject(f"own {lang}", pins[lang].content_hash, folder_of(session, pins[lang]))
-            own[lang] = scorer.score(subject, [lang], "test", record).language(lang)
+            own |= _means(scorer.score(subject, [lang], "test", record))
             reused.append(record.reused)
         record.reused = all(reused)
     base = score_subject(session, scorer, BASE, langs, "test")
-    return own, {lang: base.language(lang) for lang in langs}
+    return own, _means(base)
+
+
+def _means(card: Scorecard) -> dict[str, float]:
+    """Return the mean of every language that has one: text that is only read has none."""
+    means: dict[str, float] = card.summary()["languages"]
+    return means
 
 
 def _compare(
-    session: Session, scorer: Scorer, card: Scorecard, champion: Release | None, langs: list[str]
+    session: Session,
+    scorer: Scorer,
+    card: Scorecard,
+    champion: Release | None,
+    langs: list[str],
+    updated: str | None,
 ) -> tuple[Verdict | None, Scorecard | None]:
     """Gate the candidate against the champion on the languages that both serve."""
     from adapterctl.evaluation.gate import gate
@@ -177,7 +184,7 @@ def _compare(
         return None, None
     shared = [lang for lang in langs if lang in champion.adapters]
     before = score_subject(session, scorer, subject_of(session, champion, "champion"), shared, "test")
-    return gate(card.only(shared), before, session.workspace.config.gate), before
+    return gate(card.only(shared), before, session.workspace.config.gate, updated=updated), before
 
 
 def _files(card: Scorecard, choice: ScaleChoice, rank: int, before: Scorecard | None) -> dict[str, Any]:
@@ -211,7 +218,7 @@ def _register(
         tags={"adapterctl.merge_key": release.merge_key, "adapterctl.base_model": release.base},
         description=description,
         inputs=inputs,
-        metrics={"average": release.scores["average"]},
+        metrics={"average": release.scores["average"]} if release.scores["average"] is not None else {},
     )
     release = release.model_copy(update={"version": version.version, "created": version.created})
     releases.publish_release(run, release, files)
@@ -220,7 +227,7 @@ def _register(
         version,
         {
             RELEASE_RUN_TAG: run.run_id,
-            "adapterctl.gate": "first" if verdict is None else "passed" if verdict.passed else "failed",
+            "adapterctl.gate": release.gate,
             "adapterctl.reason": release.reason,
         },
     )

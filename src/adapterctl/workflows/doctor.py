@@ -13,6 +13,7 @@ from typing import Literal
 
 import psutil
 
+from adapterctl.accounting.pages import OF_A_PROCESS
 from adapterctl.errors import AdapterctlError
 from adapterctl.files import unfinished
 from adapterctl.workflows.journal import read_pending
@@ -58,6 +59,7 @@ def examine(path: str | Path | None = None) -> list[Finding]:
         ("data", _data),
         ("disk", _disk),
         ("registry", _registry),
+        ("books", _books),
         ("leftovers", _leftovers),
     ):
         findings += _looked(area, look, session)
@@ -120,6 +122,19 @@ def _registry(session: Session) -> Iterator[Finding]:
     yield Finding("registry", "ok", f"{resolved.shown} ({resolved.origin}): {len(models)} registered models")
 
 
+def _books(session: Session) -> Iterator[Finding]:
+    path, waiting = session.workspace.paths.ledger, len(session.ledger.outbox.read().items)
+    contents = session.ledger.read()
+    told = f"{len(contents.entries)} entries"
+    if waiting:
+        told += f"; {waiting} of them wait in {path} for the next command that changes something in the registry"
+    yield Finding("books", "ok", told)
+    for note in contents.notes:
+        yield Finding(
+            "books", "warning", note, "what it was about is missing from the costs; nothing else depends on it"
+        )
+
+
 def _leftovers(session: Session) -> Iterator[Finding]:
     pending = read_pending(session.workspace)
     if pending is not None:
@@ -133,7 +148,10 @@ def _leftovers(session: Session) -> Iterator[Finding]:
     for leftover in found:
         what = "unfinished run" if leftover.kind == "run" else "unfinished model"
         text = f"{what} '{leftover.name}', begun {leftover.started} on {leftover.host or 'an unknown machine'}"
-        yield Finding("leftovers", "warning", text, "it goes on when its command is run again")
+        mend = "it goes on when its command is run again"
+        if leftover.key.startswith(OF_A_PROCESS):
+            mend = "it is finished when the rest of the books is delivered, by the next command that writes"
+        yield Finding("leftovers", "warning", text, mend)
     temporary = [
         path
         for folder in (session.workspace.root, session.workspace.state)

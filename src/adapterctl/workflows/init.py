@@ -10,7 +10,7 @@ from adapterctl.errors import UsageError
 from adapterctl.languages import require_tag
 from adapterctl.pocket import rows, world
 from adapterctl.workspace.config import PROJECT_PATTERN
-from adapterctl.workspace.presets import block, preset_texts, rows_text, write_preset
+from adapterctl.workspace.presets import block, preset_texts, rows_text, template, write_preset
 
 SPLIT_FOLDERS = {"train": "adapters/data", "dev": "evaluation/data", "test": "evaluation/data"}
 ARRIVING = {"arrived": "train", "arrived-dev": "dev", "arrived-test": "test"}
@@ -28,9 +28,10 @@ def _pocket_marks(languages: Sequence[str]) -> dict[str, str]:
 
 
 def _pocket_rows(languages: Sequence[str]) -> dict[str, str]:
-    """Return the row files of a pocket workspace by their path."""
-    texts: dict[str, str] = {}
+    """Return the row files of a pocket workspace by their path, and the suite of its general text."""
+    texts = {"evaluation/general.yaml": template("pocket/general.yaml")}
     for lang in languages:
+        texts[f"evaluation/general/{lang}.jsonl"] = rows_text(rows.general_rows(lang))
         for task in rows.TASKS:
             for split, folder in SPLIT_FOLDERS.items():
                 texts[f"{folder}/{lang}/{task}.{split}.jsonl"] = rows_text(rows.task_rows(lang, task, split))

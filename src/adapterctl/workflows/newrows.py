@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from adapterctl.errors import RegistryError
-from adapterctl.evaluation.scorecard import Scorecard
-from adapterctl.evaluation.statistics import bootstrap_mean
+from adapterctl.evaluation.policy import GateSettings
+from adapterctl.evaluation.scorecard import Cell, Scorecard
+from adapterctl.evaluation.statistics import paired_bootstrap
+from adapterctl.evaluation.sums import class_count, from_sums
+from adapterctl.evaluation.units import oriented, unit_indices, unit_statistics
 from adapterctl.workflows.releases import Release
 from adapterctl.workflows.session import Session
+
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -18,24 +22,22 @@ class NewRows:
     """The new test rows of one language and task.
 
     Attributes:
-        lang, task: Which.
+        lang, task, metric: Which, and the task's primary metric.
         n: Number of rows the champion was not yet released on.
-        champion, candidate: Mean score of a row: 1 for the right answer, or the text's ROUGE.
-        low, high: Two-sided 95 % bootstrap interval of the mean difference.
+        champion, candidate: The metric of these rows.
+        difference: Candidate − champion, turned where a lower metric is better: above 0 is better.
+        low, high: Two-sided 95 % bootstrap interval of the difference.
     """
 
     lang: str
     task: str
+    metric: str
     n: int
     champion: float
     candidate: float
+    difference: float
     low: float
     high: float
-
-    @property
-    def difference(self) -> float:
-        """Candidate − champion; above 0 is better."""
-        return self.candidate - self.champion
 
 
 def new_rows(session: Session, card: Scorecard, before: Scorecard, champion: Release) -> tuple[NewRows, ...]:
@@ -43,20 +45,34 @@ def new_rows(session: Session, card: Scorecard, before: Scorecard, champion: Rel
     known = _released_rows(session, champion)
     if known is None:
         return ()
-    found = []
     settings = session.workspace.config.gate
-    for cell in before.cells:
-        old = {score.row: score.score for score in cell.scores if score.row not in known}
-        pairs = [(old[score.row], score.score) for score in card.cell(cell.lang, cell.task).scores if score.row in old]
-        if not pairs:
-            continue
-        names = (settings.seed, "new rows", cell.lang, cell.task)
-        interval = bootstrap_mean([b - a for a, b in pairs], resamples=settings.resamples, names=names)
-        low, high = interval.interval(0.95)
-        found.append(
-            NewRows(cell.lang, cell.task, len(pairs), fmean(a for a, _ in pairs), fmean(b for _, b in pairs), low, high)
-        )
-    return tuple(found)
+    compared = (_compare(card.cell(cell.lang, cell.task), cell, known, settings) for cell in before.cells)
+    return tuple(one for one in compared if one is not None)
+
+
+def _compare(candidate: Cell, champion: Cell, known: set[str], settings: GateSettings) -> NewRows | None:
+    """Compare one cell's new rows by its primary metric; None where there are none."""
+    old = {(score.id, score.row): score for score in champion.scores if score.row not in known}
+    after = [score for score in candidate.scores if (score.id, score.row) in old]
+    if not after:
+        return None
+    rows = [old[score.id, score.row] for score in after]
+    metric, units, classes = candidate.primary, unit_indices(after), class_count([*rows, *after])
+    before, now = (unit_statistics(metric, side, units, classes) for side in (rows, after))
+    names = (settings.seed, "new rows", candidate.lang, candidate.task)
+    result = paired_bootstrap(before, now, oriented(metric), resamples=settings.resamples, names=names)
+    low, high = result.interval(_CONFIDENCE)
+    return NewRows(
+        lang=candidate.lang,
+        task=candidate.task,
+        metric=metric,
+        n=len(after),
+        champion=float(from_sums(metric, before.sum(axis=0))),
+        candidate=float(from_sums(metric, now.sum(axis=0))),
+        difference=result.value,
+        low=low,
+        high=high,
+    )
 
 
 def _released_rows(session: Session, champion: Release) -> set[str] | None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adapterctl.accounting import comparison as compare
+from adapterctl.accounting import projection
 from adapterctl.accounting.comparison import Amount, Comparison, Line, Side
 from adapterctl.accounting.ledger import PROCESS, Entry
 from adapterctl.accounting.prices import cost
@@ -208,7 +209,7 @@ def _train_usage(session: Session, job: TrainingJob) -> Usage:
     measured = trainings(session.ledger.entries())
     work = len(job.examples) * job.training.epochs
     if measured:
-        return compare.project_training([entry.usage for entry in measured], work=work, unit="row_epochs")
+        return projection.project_training([entry.usage for entry in measured], work=work, unit="row_epochs")
     # About four bytes of UTF-8 make a token in any language; the projection is rough and says so.
     tokens = sum(len(canonical_json(row.as_dict()).encode()) for row in job.examples) / 4
     return projected_training(session.base.parameters, tokens * job.training.epochs, row_epochs=work)
@@ -227,7 +228,7 @@ def _alike(session: Session, commands: Iterable[str]) -> tuple[list[Line], str]:
             for line in side.lines
             if line.step in (*_ALIKE, compare.REMAINDER)
         ]
-        return lines, f"from the steps of the last {command} on this machine"
+        return lines, f"from the steps of the last {command}"
     return [], _UNMEASURED
 
 
@@ -243,15 +244,21 @@ def _retrain(session: Session, data: dict[str, LanguageData], alike: list[Line])
         return compare.side(RETRAIN_ALL, entries, session.workspace.config.prices)
     usage = _train_usage(session, combined_job(session, data))
     others = [line for line in alike if line.step in ("evaluate", "register", compare.REMAINDER)]
-    return compare.projected_side(RETRAIN_ALL, usage, session.workspace.config.prices, others)
+    return projection.projected_side(RETRAIN_ALL, usage, session.workspace.config.prices, others)
 
 
 def _power(session: Session, data: dict[str, LanguageData], champion: Release | None) -> tuple[CellPower, ...]:
-    rows = Counter((example.lang, example.task) for one in data.values() for example in one.test)
+    units = {
+        (example.lang, example.task, example.group, "" if example.group else example.id)
+        for one in data.values()
+        for example in one.test
+    }
+    rows = Counter((lang, task) for lang, task, *_ in units)
     card = None
     if champion is not None:
         langs = [lang for lang in data if lang in champion.adapters]
         scorer, subject = Scorer(session, data), subject_of(session, champion, "champion")
         # Scores that are not kept, of rows that are new, are not worth loading a model for: a plan is to be quick.
         card = scorer.kept(subject, langs, "test")
-    return power(rows, session.workspace.config.gate, card)
+    metrics = {name: task.primary_metric for name, task in session.workspace.suite.all_tasks.items()}
+    return power(rows, session.workspace.config.gate, card, metrics)

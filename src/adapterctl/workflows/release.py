@@ -46,7 +46,8 @@ def promote(session: Session, version: int | None = None, *, force: bool = False
 
     Raises:
         UsageError: There is no candidate, or no such version.
-        GateFailed: The gate said no, and nothing was forced.
+        GateFailed: The gate said no, and nothing was forced. What waits for a person is not refused: this is the
+            person.
     """
     registry, project = session.registry, session.project
     before = releases.current(registry, project, CHAMPION)
@@ -59,9 +60,10 @@ def promote(session: Session, version: int | None = None, *, force: bool = False
             )
     else:
         release = releases.read_release(registry, registry.version(merged_name(project), version))
-    if not release.passed and not force:
+    if not (release.passed or release.waits or force):
+        few = ": there were too few rows to decide" if release.gate == "inconclusive" else ""
         raise GateFailed(
-            f"version {release.version} did not pass the gate",
+            f"version {release.version} did not pass the gate{few}",
             hint=f"look at it with: adapterctl ui; then: adapterctl promote --version {release.version} --force",
         )
     releases.promote(registry, project, release)

@@ -81,6 +81,22 @@ class Release(Settings):
         """Whether the gate let it pass; a first release has nothing to be compared with."""
         return self.verdict is None or bool(self.verdict["passed"])
 
+    @property
+    def waits(self) -> bool:
+        """Whether the gate had too few rows to decide and the policy of the time leaves it to a person."""
+        return self.gate == "inconclusive" and self.verdict is not None and self.verdict.get("inconclusive") == "review"
+
+    @property
+    def gate(self) -> str:
+        """What the gate said, in a word: ``first`` (nothing to compare with), ``passed``, ``failed`` or
+        ``inconclusive`` (too few rows, and the policy does not let that pass).
+        """
+        if self.verdict is None:
+            return "first"
+        if self.passed:
+            return "passed"
+        return "inconclusive" if self.verdict.get("outcome") == "inconclusive" else "failed"
+
 
 def read_release(registry: Registry, version: Version) -> Release:
     """Read what stands behind a version of the merged adapter.

@@ -109,7 +109,7 @@ class PastRelease:
     Attributes:
         release: What it is.
         aliases: What points at it.
-        gate: ``first``, ``passed`` or ``failed``.
+        gate: ``first``, ``passed``, ``failed`` or ``inconclusive``.
     """
 
     release: Release
@@ -132,6 +132,5 @@ def history(session: Session) -> Sequence[PastRelease]:
             continue
         release = releases.read_release(session.registry, version)
         pointing = tuple(sorted(alias for alias, number in aliases.items() if number == version.version))
-        gate = "first" if release.verdict is None else "passed" if release.passed else "failed"
-        listed.append(PastRelease(release, pointing, gate))
+        listed.append(PastRelease(release, pointing, release.gate))
     return listed

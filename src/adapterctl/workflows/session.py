@@ -10,15 +10,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adapterctl import base_model
+from adapterctl.accounting.energy import METERS
 from adapterctl.accounting.ledger import DONE, FAILED, PROCESS, Entry, Ledger
 from adapterctl.accounting.meter import Meter, process_usage
 from adapterctl.accounting.usage import Usage
 from adapterctl.base_model import BaseModel
+from adapterctl.errors import RegistryError, StorageError
 from adapterctl.files import remove_unfinished
 from adapterctl.workflows.reporting import Reporter, Stage
 
 if TYPE_CHECKING:
     from adapterctl.registry.client import Registry
+    from adapterctl.registry.settings import ResolvedRegistry
     from adapterctl.workspace.workspace import Workspace
 
 
@@ -48,6 +51,7 @@ class Session:
         subject: What it is about: a language, ``merged`` or ``combined``.
         update_id: Names what the command does, equal for every attempt at it.
         whole_process: Whether the process does nothing but this command.
+        writing: Whether it holds the workspace's lock, so that it may deliver what waits of the books.
         meter: Runs since the session began.
     """
 
@@ -57,6 +61,7 @@ class Session:
     subject: str = ""
     update_id: str = ""
     whole_process: bool = False
+    writing: bool = False
     meter: Meter = field(default_factory=Meter)
 
     @cached_property
@@ -69,12 +74,35 @@ class Session:
         """The registry, connected to when it is first needed."""
         from adapterctl.registry.client import Registry
 
-        return Registry.connect(self.workspace.config.registry.resolve(self.workspace.root), self.project)
+        registry = Registry.connect(self._address, self.project)
+        if self.writing:
+            self._deliver(registry)
+        return registry
+
+    @property
+    def _address(self) -> ResolvedRegistry:
+        return self.workspace.config.registry.resolve(self.workspace.root)
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The books."""
-        return Ledger(self.workspace.paths.ledger)
+        """The books: in the registry, and what is on its way there."""
+        return Ledger(self.workspace.paths.ledger, self._books)
+
+    def _books(self) -> Registry | None:
+        """Return the registry for its books; none are in a store that nobody has made yet."""
+        database = self._address.database_file
+        return self.registry if database is None or database.exists() else None
+
+    def deliver(self) -> None:
+        """Bring the books into the registry where this command talks to it; what cannot be delivered now waits."""
+        if "registry" in vars(self):
+            self._deliver(self.registry)
+
+    def _deliver(self, registry: Registry) -> None:
+        try:
+            self.ledger.deliver(registry)
+        except (RegistryError, StorageError) as error:
+            self.reporter.note(f"the books wait in {self.workspace.paths.ledger}: {error.message}")
 
     @property
     def project(self) -> str:
@@ -126,6 +154,9 @@ def working(
 ) -> Iterator[Session]:
     """Give a session that may change the workspace: alone, and with the whole command on the books at the end.
 
+    The books are delivered at the end if the command talked to the registry, unless it was interrupted or the registry
+    failed: nobody wants to wait for it once more then.
+
     Args:
         workspace: The workspace.
         command: Name of the command, as in the ledger.
@@ -138,15 +169,21 @@ def working(
     """
     with workspace.lock(command):
         remove_unfinished(workspace.state, keep=workspace.paths.fetched)
+        METERS.use(workspace.config.prices.energy.processors)
         session, meter = Session(workspace, reporter, command, subject, whole_process=whole_process), Meter()
-        outcome = FAILED
+        session.writing, outcome, answers = True, FAILED, False
         try:
             with meter:
                 session.meter = meter
                 yield session
-            outcome = DONE
+            outcome, answers = DONE, True
+        except Exception as error:
+            answers = not isinstance(error, RegistryError)
+            raise
         finally:
             session.book(PROCESS, subject, session.update_id, session.used_so_far(), outcome=outcome)
+            if answers:
+                session.deliver()
 
 
 def reading(workspace: Workspace, command: str, reporter: Reporter | None = None) -> Session:

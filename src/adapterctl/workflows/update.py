@@ -17,13 +17,12 @@ from adapterctl.workflows.candidates import (
     make_candidate,
     pin,
     release_run,
-    score_subject,
     subject_of,
 )
 from adapterctl.workflows.intention import Intention, intend, release_id, require_same_base
 from adapterctl.workflows.journal import Pending, forget, read_pending, under_way
 from adapterctl.workflows.releases import Release
-from adapterctl.workflows.scoring import Scorer
+from adapterctl.workflows.scoring import Scorer, score_subject
 from adapterctl.workflows.session import Session, options_of
 from adapterctl.workflows.steps import register_adapter, train_adapter
 from adapterctl.workflows.trained import TrainedAdapter
@@ -116,6 +115,8 @@ def update(session: Session, lang: str, *, if_changed: bool = False) -> UpdateOu
             run=run,
             reason=f"update {lang}",
             settled_scale=_kept_scale(session, intention),
+            # A new recipe alone teaches the language nothing.
+            updated=lang if trained else None,
         )
         log_comparison(session, run)
     return UpdateOutcome(lang, True, intention.champion, trained, candidate)

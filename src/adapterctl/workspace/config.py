@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator
 from adapterctl import languages
 from adapterctl.accounting.prices import PriceSheet
 from adapterctl.base_model import BaseModelSettings
-from adapterctl.evaluation.suite import GateSettings
+from adapterctl.evaluation.policy import GateSettings
 from adapterctl.merging.recipe import MergeRecipe
 from adapterctl.registry.settings import RegistrySettings
 from adapterctl.settings import Settings

@@ -15,7 +15,7 @@ STATE_VARIABLE = "ADAPTERCTL_STATE_DIR"
 
 @dataclass(frozen=True)
 class StatePaths:
-    """What a workspace keeps for itself; everything but the ledger can be made again.
+    """What a workspace keeps for itself; everything but the entries of the books on their way can be made again.
 
     Attributes:
         root: The folder of it all: ``.adapterctl`` in the workspace, or ``$ADAPTERCTL_STATE_DIR``.
@@ -45,9 +45,9 @@ class StatePaths:
         """Folder of what one merge leaves for the next: inner products of factors, and thresholds."""
         return self.root / "factors"
 
-    def cell(self, key: str) -> Path:
+    def scores(self, key: str) -> Path:
         """File of the scores of one model in one language and task."""
-        return self.root / "cells" / f"{key}.json"
+        return self.root / "scores" / f"{key}.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -56,7 +56,7 @@ class StatePaths:
 
     @property
     def ledger(self) -> Path:
-        """The books."""
+        """Entries of the books that wait for the registry."""
         return self.root / "ledger.jsonl"
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -11,11 +11,14 @@ from typing import Literal
 from adapterctl.errors import ConfigError, Problem, UsageError
 from adapterctl.evaluation.suite import SuiteSettings
 from adapterctl.languages import require_tag
+from adapterctl.tasks import TaskSettings
+from adapterctl.workspace import documents
 from adapterctl.workspace.assembly import Assembly, ResolvedAdapter, assemble
 from adapterctl.workspace.config import SUITE_FILE, ProjectSettings
 from adapterctl.workspace.documents import Document
 from adapterctl.workspace.layout import StatePaths, find_root, state_paths
 from adapterctl.workspace.locking import locked
+from adapterctl.workspace.validation import validate
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Workspace:
         suite: ``evaluation/suite.yaml``.
         paths: Where the state is kept.
         warnings: What is probably not meant, and changes nothing.
+        suite_path: The suite's file; its globs start in its folder.
         project_document, suite_document: The files' content with the place of every value.
     """
 
@@ -38,6 +42,7 @@ class Workspace:
     suite: SuiteSettings
     paths: StatePaths
     warnings: tuple[Problem, ...] = ()
+    suite_path: Path = field(default_factory=Path)
     project_document: Document = field(default_factory=lambda: Document({}), repr=False, compare=False)
     suite_document: Document = field(default_factory=lambda: Document({}), repr=False, compare=False)
 
@@ -66,9 +71,27 @@ class Workspace:
         return tuple(self.config.languages)
 
     @cached_property
-    def suite_folder(self) -> Path:
-        """The folder of the suite file, where its globs start."""
-        return (self.root / SUITE_FILE).parent
+    def training_tasks(self) -> dict[str, TaskSettings]:
+        """The tasks of training rows: those of the workspace's own suite, also where another one is measured."""
+        own, _ = validate(SuiteSettings, self.suite_document)
+        return (own or self.suite).all_tasks
+
+    def with_suite(self, path: Path) -> Workspace:
+        """Return the workspace with another suite to measure on.
+
+        Raises:
+            ConfigError: The file is missing or not valid; ``problems`` names every fault of it.
+        """
+        document, problems = documents.read(path, str(path))
+        suite, found = (None, []) if problems else validate(SuiteSettings, document)
+        problems += found
+        if suite is None or problems:
+            raise ConfigError(
+                f"the suite {path} cannot be used",
+                problems=problems,
+                hint="correct these lines; all keys are listed by: adapterctl config schema",
+            )
+        return replace(self, suite=suite, suite_path=path.absolute())
 
     def require_language(self, text: str) -> str:
         """Return the tag of one of the workspace's languages.
@@ -93,7 +116,7 @@ class Workspace:
 
     def split_files(self, lang: str, split: Literal["dev", "test"]) -> tuple[Path, ...]:
         """Return the files of a language's dev or test rows, sorted."""
-        return self.suite.files(split, lang, self.suite_folder)[0]
+        return self.suite.files(split, lang, self.suite_path.parent)[0]
 
     def lock(self, command: str) -> AbstractContextManager[None]:
         """Return a context in which no other process changes the workspace.
@@ -124,6 +147,7 @@ def from_assembly(assembly: Assembly, *, data: bool = True) -> Workspace:
         config=config,
         adapters=assembly.adapters,
         suite=suite,
+        suite_path=assembly.root / SUITE_FILE,
         paths=state_paths(assembly.root),
         warnings=tuple(assembly.warnings),
         project_document=assembly.project,

@@ -23,11 +23,14 @@ from mlflow import MlflowClient
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from adapterctl.accounting.entries import Entry
+from adapterctl.accounting.ledger import Ledger
+from adapterctl.accounting.outbox import Outbox
 from adapterctl.errors import AdapterctlError
 from adapterctl.registry.client import Registry
 from adapterctl.registry.settings import ResolvedRegistry
 
-CLASSES = {kind.__name__: kind for kind in (MlflowClient, LocalArtifactRepository, HttpArtifactRepository)}
+CLASSES = {kind.__name__: kind for kind in (MlflowClient, LocalArtifactRepository, HttpArtifactRepository, Outbox)}
 
 
 def set_trap(kill: dict[str, Any]) -> None:
@@ -65,6 +68,12 @@ def obey(order: dict[str, Any]) -> None:
             )
     elif order["do"] == "alias":
         registry.set_alias(order["name"], order["alias"], order["version"])
+    elif order["do"] == "books":
+        ledger = Ledger(Path(order["outbox"]), lambda: registry)
+        for together in order["entries"]:
+            for values in together:
+                ledger.append(Entry.from_dict(values))
+            ledger.deliver(registry)
 
 
 def carry_out(orders: list[dict[str, Any]], together: bool) -> list[int]:

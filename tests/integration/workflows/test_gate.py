@@ -55,6 +55,59 @@ def test_a_candidate_that_is_worse_leaves_the_champion_alone(worse: Path, progra
     assert registry_of(worse).aliases("pocket-merged") == {"champion": 2, "previous": 1}
 
 
+@pytest.fixture
+def undecided(arrived: Path, copy: Copy) -> Path:
+    """A workspace with new Japanese rows whose gate wants more test rows than there are."""
+    root = copy(arrived)
+    change(root, "adapterctl.yaml", "  min_examples: 1\n", "  min_examples: 50\n")
+    return root
+
+
+def test_too_few_rows_to_decide_fail_by_default(undecided: Path, program: Programs) -> None:
+    done = program(undecided, "update", "--lang", "ja")
+    assert done.exit_code == 3, done.err
+    assert "rows are too few to decide" in done.out
+    assert "the champion is untouched" in done.out
+    refused = program(undecided, "promote", "--json")
+    assert (refused.exit_code, refused.json["error"]["type"]) == (3, "GateFailed")
+    assert "too few rows to decide" in refused.json["error"]["message"]
+    assert [past["gate"] for past in program(undecided, "history", "--json").json["releases"]] == [
+        "inconclusive", "first",
+    ]  # fmt: skip
+    assert program(undecided, "promote", "--force").exit_code == 0
+
+
+def test_too_few_rows_to_decide_wait_for_a_person_where_the_policy_says_so(undecided: Path, program: Programs) -> None:
+    change(undecided, "adapterctl.yaml", "  min_examples: 50\n", "  min_examples: 50\n  inconclusive: review\n")
+    done = program(undecided, "update", "--lang", "ja", "--json")
+    assert done.exit_code == 0, done.err
+    candidate = done.json["candidate"]
+    told = (candidate["passed"], candidate["promoted"], candidate["outcome"], candidate["waits"])
+    assert told == (False, False, "inconclusive", True)
+    aliases = {"candidate": 2, "champion": 1}
+    assert registry_of(undecided).aliases("pocket-merged") == aliases
+    said = program(undecided, "update", "--lang", "ja")
+    assert said.exit_code == 0
+    assert "version 2 waits for a person, the champion is untouched" in said.out
+    status = program(undecided, "status").out
+    assert "gate inconclusive" in status
+    assert "the candidate waits for a person" in status
+    assert program(undecided, "promote", "--json").json["champion"]["version"] == 2
+    assert registry_of(undecided).aliases("pocket-merged") == {"champion": 2, "previous": 1}
+
+
+def test_a_required_gain_that_is_not_shown_keeps_the_champion(arrived: Path, copy: Copy, program: Programs) -> None:
+    root = copy(arrived)
+    change(root, "adapterctl.yaml", "  min_examples: 1\n", "  min_examples: 1\n  required_gain: 0.99\n")
+    done = program(root, "update", "--lang", "ja", "--json")
+    assert done.exit_code == 3, done.err
+    verdict = done.json["candidate"]["verdict"]
+    assert {cell["outcome"] for cell in verdict["cells"]} == {"pass"}
+    assert (verdict["gain"]["lang"], verdict["gain"]["outcome"]) == ("ja", "fail")
+    assert "a gain of more than 0.990 was required and is not shown" in program(root, "update", "--lang", "ja").out
+    assert registry_of(root).aliases("pocket-merged") == {"candidate": 2, "champion": 1}
+
+
 def test_with_manual_promotion_a_candidate_waits(arrived: Path, copy: Copy, program: Programs) -> None:
     root = copy(arrived)
     change(root, "adapterctl.yaml", "promotion: auto", "promotion: manual")
@@ -66,7 +119,7 @@ def test_with_manual_promotion_a_candidate_waits(arrived: Path, copy: Copy, prog
     again = program(root, "update", "--lang", "ja", "--json")
     assert (again.exit_code, again.json["candidate"]["version"]) == (0, 2)
     assert registry_of(root).aliases("pocket-merged") == aliases
-    assert program(root, "evaluate", "--model", "candidate", "--lang", "ja").exit_code == 0
+    assert program(root, "evaluate", "candidate", "--lang", "ja").exit_code == 0
     assert program(root, "promote", "--json").json["champion"]["version"] == 2
     assert registry_of(root).aliases("pocket-merged") == {"champion": 2, "previous": 1}
     assert program(root, "update", "--lang", "ja", "--if-changed", "--json").json["changed"] is False

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 from tests.support.program import Programs
-from tests.support.store import read_store, registry_of
+from tests.support.store import delivered_ids, ledger_of, read_store, registry_of
 
-from adapterctl.accounting.ledger import Ledger
 from adapterctl.files import unfinished
 from adapterctl.workflows import releases
 from adapterctl.workspace.workspace import Workspace
@@ -30,9 +29,9 @@ BEFORE_THE_RELEASE = {
     "adapter's model made": {"at": f"{MLFLOW}create_logged_model", "when": "after"},
     "adapter registered": {"at": f"{MLFLOW}create_model_version", "when": "after"},
     "merging": {"at": "adapterctl.lora.write:AdapterWriter.finish", "when": "after"},
-    "choosing λ": {"at": "adapterctl.evaluation.scoring:score", "when": "after", "call": 3},
+    "choosing λ": {"at": "adapterctl.evaluation.answers:answer", "when": "after", "call": 3},
     "merging again": {"at": "adapterctl.lora.write:AdapterWriter.finish", "when": "before"},
-    "scoring": {"at": "adapterctl.evaluation.scoring:score", "when": "before", "call": 2},
+    "scoring": {"at": "adapterctl.evaluation.answers:answer", "when": "before", "call": 2},
     "gating": {"at": "adapterctl.evaluation.gate:gate", "when": "after"},
 }
 """In the order in which an update comes by."""
@@ -84,7 +83,9 @@ def check_like_uninterrupted(root: Path, said: str, updated: Path) -> None:
     workspace = Workspace.open(root)
     assert not workspace.paths.journal.exists()
     assert not workspace.paths.checkpoints.exists()
-    assert Ledger(workspace.paths.ledger).read().notes == ()
+    assert ledger_of(root).read().notes == ()
+    assert not workspace.paths.ledger.exists()
+    assert set(delivered_ids(registry_of(root)).values()) == {1}
     assert unfinished(root) == []
 
 
@@ -92,9 +93,13 @@ def test_killed_at_every_point_up_to_the_release_one_after_the_other(
     arrived: Path, updated: Path, copy: Copy, program: Programs
 ) -> None:
     root = copy(arrived)
-    run_ids = set()
+    run_ids, booked = set(), set()
     for name, point in BEFORE_THE_RELEASE.items():
         kill(program, root, point)
+        found = [entry.id for entry in ledger_of(root).entries()]
+        assert len(set(found)) == len(found), name
+        assert booked <= set(found), name
+        booked = set(found)
         told = program(root, "status", "--json").json
         assert (told["champion"]["version"], told["candidate"]) == (1, None), name
         assert told["pending"]["lang"] == "ja", name

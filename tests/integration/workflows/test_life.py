@@ -13,9 +13,8 @@ import pytest
 from tests.support.adapters import make_adapter
 from tests.support.program import Programs
 from tests.support.small_workspace import bring_new_rows, change, tree
-from tests.support.store import read_store, registry_of
+from tests.support.store import ledger_of, read_store, registry_of
 
-from adapterctl.accounting.ledger import Ledger
 from adapterctl.lora.adapter import Adapter
 from adapterctl.workspace.workspace import Workspace
 
@@ -67,9 +66,7 @@ def test_the_plan_tells_what_the_update_then_does(arrived: Path, updated: Path, 
     }  # fmt: skip
     assert not plan["comparison"]["update"]["seconds"]["measured"]
     assert tree(arrived) == before
-    trained = {
-        entry.subject for entry in Ledger(Workspace.open(updated).paths.ledger).entries(command="update", step="train")
-    }
+    trained = {entry.subject for entry in ledger_of(updated).entries(command="update", step="train")}
     assert trained == {"ja"}
 
 
@@ -104,7 +101,7 @@ def test_the_cost_report_is_about_the_last_update_that_did_something(
 
 def test_baseline_makes_the_comparison_a_measured_one(updated: Path, copy: Copy, program: Programs) -> None:
     root = copy(updated)
-    assert program(root, "evaluate", "--model", "combined").exit_code == 2
+    assert program(root, "evaluate", "combined").exit_code == 2
     done = program(root, "baseline", "--json")
     assert done.exit_code == 0, done.err
     assert done.json["version"] == 1
@@ -114,7 +111,7 @@ def test_baseline_makes_the_comparison_a_measured_one(updated: Path, copy: Copy,
     assert report["comparison"]["measured"]
     again = program(root, "baseline", "--json")
     assert again.json == done.json
-    assert program(root, "evaluate", "--model", "combined", "--lang", "ja").exit_code == 0
+    assert program(root, "evaluate", "combined", "--lang", "ja").exit_code == 0
     store = read_store(root)
     assert store.versions["pocket-combined"].keys() == {1}
     assert set(store.runs.values()) == {1}
@@ -163,13 +160,13 @@ def test_damaged_results_are_made_or_fetched_again(updated: Path, copy: Copy, pr
     for file in [*root.glob(".adapterctl/adapters/*/adapter_model.safetensors"),
                  *root.glob(".adapterctl/merged/*/adapter_model.safetensors")]:  # fmt: skip
         file.write_bytes(file.read_bytes()[:-64])
-    for cell in root.glob(".adapterctl/cells/*.json"):
+    for cell in root.glob(".adapterctl/scores/*.json"):
         cell.write_text("{")
     (root / ".adapterctl" / "journal.json").write_text("{")
     scores = program(root, "evaluate", "--json")
     assert scores.exit_code == 0, scores.err
     said = json.loads((root / "said.json").read_text(encoding="utf-8"))
-    assert scores.json["cells"] == said["candidate"]["scores"]["cells"]
+    assert scores.json["models"][0]["cells"] == said["candidate"]["scores"]["cells"]
     versions = read_store(root).versions
     merged = program(root, "merge", "--json").json
     hashes = set(versions["pocket-merged"].values())
@@ -188,7 +185,7 @@ def test_a_workspace_that_lost_its_state_goes_on_from_the_registry(
     updated: Path, copy: Copy, program: Programs, tmp_path: Path
 ) -> None:
     root = copy(updated)
-    done = program(root, "evaluate", "--model", "ja", "--lang", "ja", ADAPTERCTL_STATE_DIR=str(tmp_path / "elsewhere"))
+    done = program(root, "evaluate", "ja", "--lang", "ja", ADAPTERCTL_STATE_DIR=str(tmp_path / "elsewhere"))
     assert done.exit_code == 0, done.err
     assert len(list((tmp_path / "elsewhere" / "pinned").iterdir())) == 1
     quick = program(root, "update", "--lang", "ja", "--if-changed", ADAPTERCTL_STATE_DIR=str(tmp_path / "elsewhere"))
@@ -218,7 +215,7 @@ def test_a_language_is_added_and_taken_out_again(served: Path, copy: Copy, progr
     assert done.exit_code in (0, 3), done.err
     assert set(done.json["candidate"]["scores"]["languages"]) == {"de", "en", "fr", "ja"}
     assert {cell["lang"] for cell in done.json["candidate"]["verdict"]["cells"]} == {"de", "en", "ja"}
-    entries = Ledger(Workspace.open(root).paths.ledger).entries(command="update", step="train", outcome="done")
+    entries = ledger_of(root).entries(command="update", step="train", outcome="done")
     assert {entry.subject for entry in entries} == {"fr"}
 
 
@@ -248,18 +245,21 @@ def test_setup_does_not_replace_a_champion(served: Path, copy: Copy, program: Pr
     assert read_store(root) == store
 
 
-@pytest.mark.parametrize("model", ["base", "champion", "ja", "folder"])
+@pytest.mark.parametrize(
+    "model", ["base", "champion", "ja", "ja@champion", "ja/1", "merged@champion", "merged/1", "folder"]
+)
 def test_models_that_can_be_evaluated(served: Path, program: Programs, model: str) -> None:
     named = model
     if model == "folder":
         named = str(next(iter((served / ".adapterctl" / "adapters").iterdir())))
-    done = program(served, "evaluate", "--model", named, "--lang", "ja", "--json")
+    done = program(served, "evaluate", named, "--lang", "ja", "--json")
     assert done.exit_code == 0, done.err
-    assert list(done.json["languages"]) == ["ja"]
+    [card] = done.json["models"]
+    assert (card["model"], list(card["languages"])) == (named, ["ja"])
 
 
 def test_an_adapter_of_another_base_is_not_evaluated(served: Path, program: Programs, tmp_path: Path) -> None:
-    done = program(served, "evaluate", "--model", str(make_adapter(tmp_path / "other")))
+    done = program(served, "evaluate", str(make_adapter(tmp_path / "other")))
     assert done.exit_code == 6, done.err
     assert "does not fit the base model" in done.err
     assert len(done.err) < 4000

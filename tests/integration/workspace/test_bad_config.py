@@ -166,15 +166,57 @@ CASES = [
         'prompt:\n      en: "Review: {input}',
         'prompt: # the prompts\n      en: "Review: {imput}',
         "# the prompts",
-        "tasks.sentiment.prompt: unknown slot {imput}; the slots are choices, context, input, question",
+        "tasks.sentiment.prompt: unknown slot {imput}; the slots are choices, context, direction, input, question",
     ),
     (
         "task kind",
         SUITE,
+        "kind: classification",
+        "kind: clasification",
+        "clasification",
+        "tasks.sentiment.kind: must be one of classification, multiple-choice, summarization, translation, "
+        "generation, perplexity, not 'clasification' (did you mean 'classification'?)",
+    ),
+    (
+        "old task kind",
+        SUITE,
+        "kind: classification",
         "kind: label",
-        "kind: lable",
-        "lable",
-        "tasks.sentiment.kind: must be one of label, choice, text, not 'lable' (did you mean 'label'?)",
+        "kind: label",
+        "tasks.sentiment.kind: 'label' is called classification now",
+    ),
+    (
+        "metric of nobody",
+        SUITE,
+        "kind: summarization",
+        "kind: summarization # comet\n    metrics: [rouge_l, comet]",
+        "# What every model",
+        "metric 'comet' of task 'summarization' is neither built in nor declared under external",
+    ),
+    (
+        "metric of another kind",
+        SUITE,
+        "kind: classification",
+        "kind: classification\n    metric: chrf",
+        "sentiment:",
+        "tasks.sentiment: metric 'chrf' does not go with kind 'classification'; choose one of accuracy, macro_f1, "
+        "macro_precision, macro_recall",
+    ),
+    (
+        "tokenizer of ROUGE",
+        SUITE,
+        "batch_size: 64",
+        "rouge_tokenizer: {ja: mecab}",
+        "mecab",
+        "rouge_tokenizer.ja: must be one of unicode, sudachi, not 'mecab'",
+    ),
+    (
+        "external metric's key",
+        SUITE,
+        "batch_size: 64",
+        "external: {comet: {comand: [x], command: [y]}}",
+        "comand",
+        "external.comet.comand: unknown key (did you mean 'command'?)",
     ),
     ("unquoted braces", SUITE, '"Review: {input}\\nFeeling:"', "{input}", "en: {input}", None),
     ("glob without language", SUITE, "data/{lang}/*.dev.jsonl", "data/*.dev.jsonl", "*.dev.jsonl", None),
@@ -214,7 +256,7 @@ def test_bad_configuration_is_told_with_its_line(root, edit, file, old, new, mar
 def test_the_faults_of_all_files_are_told_at_once(root, edit):
     edit(PROJECT, "method: core-tsv", "metod: core-tsv")
     edit(PROJECT, "epochs: 4", "epochs: 0")
-    edit(SUITE, "kind: choice", "kind: choise")
+    edit(SUITE, "kind: multiple-choice", "kind: multiple-choise")
     edit(JA, "#", "training: {lr: 1}\n#")
     (root / "adapters" / "en.yaml").unlink()
     problems = told(root)
@@ -240,7 +282,7 @@ def test_a_missing_suite_is_told(root):
 
 def test_a_project_file_that_is_no_yaml_hides_no_other_file(root, edit):
     (root / PROJECT).write_text("languages: [ja\n")
-    edit(SUITE, "kind: choice", "kind: choise")
+    edit(SUITE, "kind: multiple-choice", "kind: multiple-choise")
     assert [problem.partition(":")[0] for problem in told(root)] == [PROJECT, SUITE]
 
 

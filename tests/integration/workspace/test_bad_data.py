@@ -90,6 +90,59 @@ def test_rows_in_two_splits_are_told(root):
     ]
 
 
+def lines_of(root, name):
+    return [json.loads(line) for line in (root / name).read_text(encoding="utf-8").splitlines()]
+
+
+def append(root, name, *rows):
+    with (root / name).open("a", encoding="utf-8") as handle:
+        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def test_rows_in_two_splits_are_found_whatever_their_case_width_and_spaces(root):
+    first = lines_of(root, "adapters/data/en/sentiment.train.jsonl")[0]
+    shouted = "\u3000".join(first["input"].upper().split()) + " "
+    append(root, "evaluation/data/en/sentiment.dev.jsonl", {**first, "id": "loud", "input": shouted})
+    assert told(root, ["en"]) == [f"en dev: row 'loud' asks the same as training row '{first['id']}'"]
+
+
+def test_rows_in_two_splits_are_refused_with_the_key_that_allows_them(root):
+    append(root, DEV, {**lines_of(root, TRAIN)[0], "id": "copied"})
+    with pytest.raises(DataError) as caught:
+        load_data(Workspace.open(root), ["ja"])
+    assert "allow_overlap: true in evaluation/suite.yaml" in caught.value.hint
+    append(root, DEV, {**GOOD, "reference": "?"})
+    problems = told(root)
+    assert "is not one of the labels" in problems[0]
+    assert "row 'copied' asks the same" in problems[1]
+
+
+def test_rows_in_two_splits_are_kept_and_reported_where_the_suite_allows_it(root, edit):
+    train = lines_of(root, TRAIN)[0]
+    append(root, DEV, {**train, "id": "copied"})
+    edit("evaluation/suite.yaml", "tasks:", "allow_overlap: true\ntasks:")
+    loaded = load_data(Workspace.open(root), ["en", "ja"])
+    assert "copied" in [row.id for row in loaded["ja"].dev]
+    assert [str(problem) for problem in loaded["ja"].overlapping] == [
+        f"ja dev: row 'copied' asks the same as training row '{train['id']}'"
+    ]
+    assert loaded["en"].overlapping == ()
+    append(root, DEV, {**GOOD, "reference": "?"})
+    assert len(told(root)) == 1
+
+
+def test_text_to_read_needs_no_prompt_and_stands_outside_of_training(root, edit):
+    edit("evaluation/suite.yaml", "tasks:", "tasks:\n  prose: {kind: perplexity, prompt: {en: '{input}'}}")
+    append(root, DEV, {"id": "p1", "lang": "ja", "task": "prose", "text": "雨が降る。", "group": "g1"})
+    loaded = load_data(Workspace.open(root), ["ja"])["ja"]
+    assert [(row.input, row.group) for row in loaded.dev if row.task == "prose"] == [("雨が降る。", "g1")]
+    count = len(lines_of(root, TRAIN))
+    append(root, TRAIN, {"id": "p2", "lang": "ja", "task": "prose", "text": "雪が降る。"})
+    assert told(root) == [
+        f"{TRAIN}:{count + 1}: a row of task 'prose' has no answer to learn; it belongs to dev or test"
+    ]
+
+
 def test_files_without_rows_are_told(root):
     for path in (root / "evaluation/data/ja").glob("*.dev.jsonl"):
         path.write_text("\n")

@@ -3,8 +3,6 @@ import struct
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from adapterctl.accounting.comparison import (
     REMAINDER,
@@ -12,13 +10,13 @@ from adapterctl.accounting.comparison import (
     Comparison,
     format_money,
     format_seconds,
-    project_training,
-    projected_side,
     side,
 )
 from adapterctl.accounting.figures import draw_comparison
+from adapterctl.accounting.formats import format_bytes, format_count, format_small
 from adapterctl.accounting.ledger import Entry
 from adapterctl.accounting.prices import PriceSheet
+from adapterctl.accounting.projection import project_training, projected_side, spread
 from adapterctl.accounting.usage import Usage
 from adapterctl.errors import UsageError
 
@@ -37,20 +35,6 @@ UPDATE = side(
     SHEET,
 )
 RETRAIN = side("retrain-all", [entry("train", 90, 150), entry("evaluate", 8, 9), entry("process", 105, 170)], SHEET)
-
-amounts = st.builds(Amount, st.floats(-1e6, 1e6), st.booleans())
-
-
-@given(amounts, amounts)
-def test_what_is_computed_from_a_projection_is_a_projection(a, b):
-    results = [a + b, a - b, *([a.over(b)] if b.value else [])]
-    assert all(result.measured == (a.measured and b.measured) for result in results)
-
-
-def test_a_projection_is_marked_wherever_it_is_shown():
-    assert Amount(3.0, False).text("3 s") == "~3 s (projected)"
-    assert Amount(3.0, True).text("3 s") == "3 s"
-    assert Amount(3.0, False).as_dict() == {"value": 3.0, "measured": False}
 
 
 def test_a_side_adds_up_to_the_whole_process():
@@ -94,13 +78,19 @@ def test_without_prices_there_is_no_ratio_of_money():
 
 def test_training_is_projected_from_the_fastest_throughput():
     slow = Usage(wall_seconds=10, cpu_seconds=10, tokens=1000, row_epochs=50)
-    fast = Usage(wall_seconds=5, cpu_seconds=9, device_seconds=5, tokens=1000, row_epochs=50, steps=10, flops=1e12)
+    fast = Usage(
+        wall_seconds=5, cpu_seconds=9, devices={"A100": 5.0}, tokens=1000, row_epochs=50, steps=10, flops=1e12,
+        energy_joules=7.0, energy_measured=True, energy_device_seconds=5.0, bytes_read=100,
+    )  # fmt: skip
     projected = project_training([slow, fast], work=4000)
     assert projected.wall_seconds == pytest.approx(20)
     assert projected.cpu_seconds == pytest.approx(36)
-    assert projected.device_seconds == pytest.approx(20)
+    assert projected.devices == {"A100": pytest.approx(20)}
+    assert (projected.energy_joules, projected.energy_measured, projected.bytes_read) == (28.0, False, 400)
+    assert projected.energy_device_seconds == pytest.approx(20)
     assert (projected.tokens, projected.steps, projected.flops) == (4000, 40, 4e12)
     assert project_training([slow], work=100, unit="row_epochs").wall_seconds == pytest.approx(20)
+    assert project_training([slow, fast], work=4000, pace="slowest").wall_seconds == pytest.approx(40)
 
 
 def test_nothing_can_be_projected_from_nothing():
@@ -118,9 +108,25 @@ def test_a_projected_side_is_projected_throughout():
     assert not comparison.measured
     assert not comparison.time_ratio.measured
     text = comparison.markdown()
-    assert "~113 s (projected)" in text
-    assert "takes ~31.0 % (projected) of the time of retrain-all" in text
+    assert "**~113 s**" in text
+    assert "takes ~31.0 % of the time of retrain-all" in text
     assert "not measured" in text
+
+
+def test_the_slowest_training_is_the_other_end_of_the_interval():
+    training = [Usage(wall_seconds=20, cpu_seconds=30, tokens=100), Usage(wall_seconds=30, cpu_seconds=40, tokens=100)]
+    ends = [project_training(training, work=500, pace=pace) for pace in ("fastest", "slowest")]
+    projected = projected_side("retrain-all", ends[0], SHEET, [UPDATE.line("evaluate")], slowest=ends[1])
+    assert projected.line("train").seconds == Amount(100.0, False, 100.0, 150.0)
+    assert projected.seconds == Amount(108.0, False, 108.0, 158.0)
+    assert projected.money.low == pytest.approx(0.159)
+    assert projected.money.high == pytest.approx(0.209)
+    assert "~108 s [108 s … 2.6 min]" in Comparison(UPDATE, projected).markdown()
+
+
+def test_measurements_that_are_alike_have_no_spread():
+    assert spread(3.0, [3.0, 3.0]) == Amount(3.0, False)
+    assert spread(3.0, [2.0, 5.0]) == Amount(3.0, False, 2.0, 5.0)
 
 
 def test_the_table_shows_every_step_and_the_whole():
@@ -162,6 +168,30 @@ def test_durations_for_people(seconds, text):
 )
 def test_money_for_people(amount, text):
     assert format_money(amount, "EUR") == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (940, "940"), (999.6, "1.00 k"), (12345, "12.3 k"), (999_600, "1.00 M"), (4.56e9, "4.56 G"),
+     (1.2e18, "1.20 E"), (1.2e22, "12000 E"), (7.1e14, "710 T")],
+)  # fmt: skip
+def test_counts_for_people(number, text):
+    assert format_count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (24 * 2**30, "24.0 GiB"), (2**41, "2.0 TiB")]
+)
+def test_bytes_for_people(number, text):
+    assert format_bytes(number) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 Wh"), (1e-10, "0 Wh"), (5.56e-5, "55.6 µWh"), (0.0103, "10.3 mWh"), (3.5, "3.50 Wh"), (1200, "1.20 kWh")],
+)
+def test_small_quantities_for_people(number, text):
+    assert format_small(number, "Wh") == text
 
 
 def test_the_picture_is_a_png_of_its_own_size(tmp_path):

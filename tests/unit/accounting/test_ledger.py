@@ -1,11 +1,14 @@
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from adapterctl.accounting.ledger import Entry, Ledger
+from adapterctl.accounting.entries import Entry
+from adapterctl.accounting.ledger import Ledger
 from adapterctl.accounting.usage import Usage
-from adapterctl.errors import StorageError
+from adapterctl.errors import RegistryError, StorageError
 
 
 def entry(step="train", subject="ja", **changes):
@@ -40,7 +43,7 @@ def test_a_half_written_last_line_is_passed_over_with_a_note(tmp_path):
     first, second, third = entry(), entry("merge"), entry("evaluate")
     ledger.append(first)
     ledger.append(second)
-    ledger.path.write_bytes(ledger.path.read_bytes()[:-40])
+    ledger.outbox.path.write_bytes(ledger.outbox.path.read_bytes()[:-40])
     assert ledger.read().entries == (first,)
     assert ledger.read().notes == ("ledger.jsonl:2 is half a line, as a power cut leaves it; it is passed over",)
     ledger.append(third)
@@ -52,14 +55,24 @@ def test_a_half_written_last_line_is_passed_over_with_a_note(tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    ["[]", "3", '{"id": 1}', "\xff", '{"usage": {}}', "[" * 100_000, "\x00\x00\x00"],
-    ids=["list", "number", "wrong type", "latin", "missing", "deep", "nul"],
+    [
+        "[]",
+        "3",
+        '{"id": 1}',
+        "\xff",
+        '{"usage": {}}',
+        "[" * 100_000,
+        "\x00\x00\x00",
+        json.dumps({**entry().as_dict(), "time": "yesterday"}),
+        json.dumps({**entry().as_dict(), "time": "2026-01-01T00:00:00"}),
+    ],
+    ids=["list", "number", "wrong type", "latin", "missing", "deep", "nul", "no time", "no time zone"],
 )
 def test_a_line_that_is_no_entry_hides_no_other(tmp_path, line):
     ledger = Ledger(tmp_path / "ledger.jsonl")
     first, second = entry(), entry()
     ledger.append(first)
-    with ledger.path.open("ab") as handle:
+    with ledger.outbox.path.open("ab") as handle:
         handle.write(line.encode("latin-1") + b"\n")
     ledger.append(second)
     contents = ledger.read()
@@ -98,22 +111,18 @@ def test_what_failed_or_found_nothing_to_do_is_not_the_last_command(tmp_path):
 
 
 def test_a_full_disk_is_a_storage_error_and_leaves_no_half_line(tmp_path, monkeypatch):
-    import os
-
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.append(entry())
-    before = ledger.path.read_bytes()
+    before = ledger.outbox.path.read_bytes()
     real = os.write
     # The kernel takes what still fits, and says how much that was.
     monkeypatch.setattr(os, "write", lambda descriptor, content: real(descriptor, content[:17]))
     with pytest.raises(StorageError, match="the disk is full"):
         ledger.append(entry())
-    assert ledger.path.read_bytes() == before
+    assert ledger.outbox.path.read_bytes() == before
 
 
 def test_the_device_that_is_always_full():
-    from pathlib import Path
-
     with pytest.raises(StorageError, match="cannot write /dev/full: the disk is full"):
         Ledger(Path("/dev/full")).append(entry())
 
@@ -121,3 +130,113 @@ def test_the_device_that_is_always_full():
 def test_a_ledger_that_cannot_be_read_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match="cannot read"):
         Ledger(tmp_path).read()
+
+
+class MemoryStore:
+    """Keeps what it is given; refuses the keys in ``refused``."""
+
+    def __init__(self, refused=()):
+        self.written, self.refused, self.reads = {}, refused, 0
+
+    def read_books(self):
+        self.reads += 1
+        return [values for together in self.written.values() for values in together], []
+
+    def write_books(self, *, key, entries, **_):
+        if key in self.refused:
+            raise RegistryError(f"no {key}")
+        held = self.written.setdefault(key, [])
+        held += [values for values in entries if values["id"] not in {known["id"] for known in held}]
+
+
+def test_what_is_delivered_leaves_the_outbox_and_is_read_from_the_store(tmp_path):
+    store = MemoryStore()
+    ledger = Ledger(tmp_path / "ledger.jsonl", lambda: store)
+    written = [entry(), entry("merge", "merged"), entry("process", update_id="u2")]
+    for one in written:
+        ledger.append(one)
+    assert ledger.deliver(store) == 3
+    assert not ledger.outbox.path.exists()
+    assert store.written.keys() == {"update:u1", "update:u2"}
+    ledger.append(late := entry("evaluate"))
+    assert ledger.read().entries == (*written, late)
+    assert ledger.deliver(store) == 1
+    assert ledger.deliver(store) == 0
+    assert Ledger(ledger.outbox.path, lambda: store).read().entries == (*written, late)
+
+
+def test_an_entry_in_both_places_counts_once(tmp_path):
+    store = MemoryStore()
+    ledger = Ledger(tmp_path / "ledger.jsonl", lambda: store)
+    one = entry()
+    ledger.append(one)
+    before = ledger.outbox.path.read_bytes()
+    ledger.deliver(store)
+    # As a kill leaves it between the two.
+    ledger.outbox.path.write_bytes(before)
+    assert ledger.read().entries == (one,)
+    ledger.deliver(store)
+    assert [values["id"] for values in store.written["update:u1"]] == [one.id]
+
+
+def test_what_the_store_refuses_waits_and_the_rest_does_not(tmp_path):
+    store = MemoryStore(refused={"update:u2"})
+    ledger = Ledger(tmp_path / "ledger.jsonl", lambda: store)
+    written = [entry(update_id=name, time=f"2026-01-01T00:00:0{name[1]}.000+00:00") for name in ("u1", "u2", "u3")]
+    for one in written:
+        ledger.append(one)
+    with pytest.raises(RegistryError):
+        ledger.deliver(store)
+    assert ledger.outbox.read().items == tuple(written[1:])
+    assert ledger.read().entries == tuple(written)
+
+
+def test_the_store_is_read_once_and_again_after_a_delivery(tmp_path):
+    store = MemoryStore()
+    ledger = Ledger(tmp_path / "ledger.jsonl", lambda: store)
+    ledger.append(entry())
+    assert (len(ledger.entries()), len(ledger.entries()), store.reads) == (1, 1, 1)
+    ledger.deliver(store)
+    assert (len(ledger.entries()), store.reads) == (1, 2)
+
+
+def test_appending_does_not_ask_for_the_store(tmp_path):
+    def nobody_answers():
+        raise RegistryError("no MLflow answers")
+
+    ledger = Ledger(tmp_path / "ledger.jsonl", nobody_answers)
+    ledger.append(entry())
+    with pytest.raises(RegistryError):
+        ledger.entries()
+
+
+def test_lines_that_nobody_can_read_stay_in_the_outbox(tmp_path):
+    ledger, store = Ledger(tmp_path / "ledger.jsonl"), MemoryStore()
+    ledger.append(entry())
+    with ledger.outbox.path.open("ab") as handle:
+        handle.write(b'{"id": 1}\nhalf a li')
+    ledger.deliver(store)
+    assert ledger.outbox.path.read_bytes() == b'{"id": 1}\nhalf a li\n'
+    assert len(ledger.read().notes) == 2
+
+
+def test_the_order_is_that_of_the_times(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    moments = ["2026-01-01T10:00:00.000+00:00", "2026-01-01T09:59:00.000+00:00", "2026-01-01T12:30:00.000+03:00"]
+    for moment in moments:
+        ledger.append(entry(time=moment))
+    # 12:30 in the third time zone is 9:30.
+    assert [one.time for one in ledger.entries()] == [moments[2], moments[1], moments[0]]
+
+
+def test_what_the_store_holds_of_a_later_version_is_noted(tmp_path):
+    store, one = MemoryStore(), entry()
+    store.written["update:u1"] = [one.as_dict(), {**entry().as_dict(), "id": "odd", "usage": "much"}]
+    contents = Ledger(tmp_path / "ledger.jsonl", lambda: store).read()
+    assert contents.entries == (one,)
+    assert contents.notes == ("what the registry holds as entry 'odd' is none: 'usage' is missing; it is passed over",)
+
+
+def test_a_command_about_very_many_models_has_a_short_subject():
+    made = Entry.now(command="evaluate", subject="m/1 " * 1000, step="process", key="", usage=Usage())
+    assert (len(made.subject), made.subject[-1]) == (300, "…")

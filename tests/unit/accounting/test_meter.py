@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import adapterctl
+from adapterctl.accounting import energy
 from adapterctl.accounting import meter as module
 from adapterctl.accounting.meter import Meter, process_seconds, process_usage
 
@@ -104,6 +105,7 @@ def fake_torch(initialized, reserved, allocated=(0, 0)):
         max_memory_allocated=lambda index: allocated[index],
         reset_peak_memory_stats=resets.append,
         get_device_name=lambda index: "NVIDIA H100",
+        get_device_properties=lambda index: SimpleNamespace(uuid=f"uuid-{index}"),
         resets=resets,
     )
     return SimpleNamespace(cuda=cuda)
@@ -115,7 +117,7 @@ def test_device_seconds_are_wall_seconds_of_each_gpu_in_use(monkeypatch):
         time.sleep(0.05)
     usage = meter.usage
     assert usage.device_seconds == pytest.approx(2 * usage.wall_seconds)
-    assert (usage.device, usage.peak_device_memory_bytes) == ("NVIDIA H100", 9)
+    assert (list(usage.devices), usage.peak_device_memory_bytes) == (["NVIDIA H100"], 9)
     assert sys.modules["torch"].cuda.resets == [0, 1]
 
 
@@ -127,7 +129,7 @@ def test_a_gpu_that_this_process_does_not_use_is_free(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", fake_torch(False, [10, 20]))
     with Meter() as meter:
         pass
-    assert (meter.usage.device_seconds, meter.usage.device) == (0.0, "")
+    assert (meter.usage.device_seconds, meter.usage.devices) == (0.0, {})
 
 
 def test_without_a_resettable_mark_the_mark_of_the_whole_life_is_given(monkeypatch, tmp_path):
@@ -136,6 +138,69 @@ def test_without_a_resettable_mark_the_mark_of_the_whole_life_is_given(monkeypat
     with Meter() as meter:
         pass
     assert meter.usage.peak_memory_bytes > 10 * MIB
+
+
+def test_bytes_are_those_that_were_read_and_written(tmp_path):
+    path = tmp_path / "some"
+    with Meter() as nothing:
+        pass
+    with Meter() as meter:
+        path.write_bytes(b"x" * 3 * MIB)
+        assert len(path.read_bytes()) == 3 * MIB
+    # Reading the counters themselves reads some files of the kernel.
+    assert 3 * MIB <= meter.usage.bytes_written < 3.2 * MIB
+    assert 3 * MIB <= meter.usage.bytes_read < 3.2 * MIB
+    assert nothing.usage.bytes_written < MIB / 8
+    assert process_usage().bytes_written >= 3 * MIB
+
+
+class FakeNvml:
+    """Two accelerators that draw 300 and 100 W from the driver's start on, on a clock of its own."""
+
+    NVMLError = RuntimeError
+
+    def __init__(self):
+        self.seconds = 50.0
+
+    def nvmlDeviceGetCount(self):
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return index
+
+    def nvmlDeviceGetUUID(self, handle):
+        return f"GPU-uuid-{handle}"
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        if handle == 2:
+            raise self.NVMLError("not supported by this accelerator")
+        return [300_000, 100_000][handle] * self.seconds
+
+
+def test_energy_is_the_difference_of_the_counters_of_the_devices_held(monkeypatch):
+    nvml = FakeNvml()
+    monkeypatch.setattr(energy, "_nvml", lambda: nvml)
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(True, [0, 20]))
+    with Meter() as meter:
+        nvml.seconds += 4
+    usage = meter.usage
+    # The second accelerator alone is held: 100 W for 4 s.
+    assert (usage.energy_joules, usage.energy_measured) == (400.0, True)
+    assert usage.energy_device_seconds == pytest.approx(usage.device_seconds, abs=0.01)
+    assert usage.energy_cpu_seconds == 0.0
+    with Meter() as both:
+        sys.modules["torch"].cuda.memory_reserved = lambda index: 1
+        nvml.seconds += 1
+    assert both.usage.energy_joules == 400.0
+
+
+def test_without_counters_no_energy_is_told(monkeypatch):
+    monkeypatch.setattr(energy, "_nvml", lambda: None)
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(True, [10, 20]))
+    with Meter() as meter:
+        pass
+    assert (meter.usage.energy_joules, meter.usage.energy_measured, meter.usage.energy_device_seconds) == (0, False, 0)
+    assert meter.usage.device_seconds > 0
 
 
 PROCESS = """

@@ -11,14 +11,14 @@ from adapterctl.tasks import TaskSettings
 
 TASKS = {
     "sentiment": TaskSettings(
-        kind="label",
+        kind="classification",
         prompt="{input}\nSentiment:",
         labels={"en": ["good", "bad"], "de": ["gut", "schlecht"], "ja": ["良い", "悪い"]},
     ),
-    "reasoning": TaskSettings(kind="choice", prompt="{question}\n{choices}\nAnswer:"),
-    "letters": TaskSettings(kind="choice", prompt="{question}\n{choices}\nAnswer:", answer="letter"),
-    "summary": TaskSettings(kind="text", prompt="{input}\nSummary:", max_new_tokens=9),
-    "headline": TaskSettings(kind="text", prompt="{input}\nHeadline:", max_new_tokens=5, metric="rouge_1"),
+    "reasoning": TaskSettings(kind="multiple-choice", prompt="{question}\n{choices}\nAnswer:"),
+    "letters": TaskSettings(kind="multiple-choice", prompt="{question}\n{choices}\nAnswer:", answer="letter"),
+    "summary": TaskSettings(kind="generation", prompt="{input}\nSummary:", max_new_tokens=9),
+    "headline": TaskSettings(kind="generation", prompt="{input}\nHeadline:", max_new_tokens=5, metric="rouge_1"),
 }
 
 SENTENCES = {

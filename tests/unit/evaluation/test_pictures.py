@@ -8,9 +8,16 @@ from dataclasses import replace
 import pytest
 
 from adapterctl.evaluation import figures
-from adapterctl.evaluation.report import language_table, metrics_table, scorecard_table, verdict_report, verdict_table
+from adapterctl.evaluation.report import (
+    language_table,
+    metrics_table,
+    scorecard_table,
+    verdict_report,
+    verdict_table,
+    why,
+)
 from adapterctl.evaluation.scorecard import Cell, Scorecard
-from adapterctl.evaluation.verdict import CellVerdict, LanguageVerdict, Verdict
+from adapterctl.evaluation.verdict import CellVerdict, GainVerdict, LanguageVerdict, Verdict
 
 
 def cell(lang: str, task: str, value: float) -> Cell:
@@ -18,20 +25,23 @@ def cell(lang: str, task: str, value: float) -> Cell:
 
 
 CARD = Scorecard("merged/7", (cell("de", "label", 0.5), cell("de", "text", 0.75), cell("ja", "label", 0.875)))
-GOOD = CellVerdict("de", "label", "accuracy", 12, 0.5, 0.625, 0.125, 0.05, 0.01, 0.2, 0.02, True, 0.3)
-LOST = CellVerdict("ja", "text", "rouge_l", 40, 0.75, 0.5, -0.25, -0.3, -0.31, -0.2, 0.1, False, 0.05, tuple("abcdefg"))
-FEW = CellVerdict("ja", "label", "accuracy", 9, 0.5, 0.5, 0.0, -0.2, -0.25, 0.25, 0.02, False, 0.4)
+GOOD = CellVerdict("de", "label", "accuracy", 12, 0.5, 0.625, 0.125, 0.05, 0.01, 0.2, 0.02, "pass", 0.3, 12)
+LOST = CellVerdict(
+    "ja", "text", "rouge_l", 40, 0.75, 0.5, -0.25, -0.3, -0.31, -0.2, 0.1, "fail", 0.05, 20, unpaired=tuple("abcdefg")
+)
+FEW = CellVerdict("ja", "label", "accuracy", 9, 0.5, 0.5, 0.0, -0.2, -0.25, 0.25, 0.02, "inconclusive", 0.4, 9)
 VERDICT = Verdict(
-    passed=False,
     candidate="merged/8",
     champion="merged/7",
     cells=(GOOD, FEW, LOST),
     languages=(
-        LanguageVerdict("de", 0.5, 0.625, 0.125, 0.01, 0.2, True),
-        LanguageVerdict("ja", 0.75, 0.5, -0.25, -0.3, -0.2, False),
+        LanguageVerdict("de", 0.5, 0.625, 0.125, 0.01, 0.2, "pass", 0.004, 0.008, True),
+        LanguageVerdict("ja", 0.75, 0.5, -0.25, -0.3, -0.2, "fail", 1.0),
     ),
     confidence=0.95,
 )
+
+GAIN = GainVerdict("de", 0.05, 0.1, 0.02, "inconclusive")
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -53,15 +63,50 @@ def test_a_verdict_with_more_cells_makes_a_higher_figure():
     assert size(figures.differences(more))[1] > size(figures.differences(VERDICT))[1]
 
 
-def test_passing_and_failing_differ_in_colour_and_shape():
+def test_the_three_outcomes_differ_in_colour_and_shape():
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    for place, one in enumerate((GOOD, LOST)):
+    for place, one in enumerate((GOOD, FEW, LOST)):
         figures._draw_cell(axes, place, one)
-    points = [line for line in axes.lines if line.get_marker() in ("o", "X")]
-    assert [line.get_marker() for line in points] == ["o", "X"]
-    assert points[0].get_color() != points[1].get_color()
+    points = [line for line in axes.lines if line.get_marker() in ("o", "D", "X")]
+    assert [line.get_marker() for line in points] == ["o", "D", "X"]
+    assert len({line.get_color() for line in points}) == 3
+    assert [handle.get_label() for handle in figures._legend(0.95)[:3]] == ["pass", "inconclusive", "fail"]
+
+
+def test_other_scales_are_drawn_as_shares_of_the_champion():
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    read = replace(LOST, metric="perplexity", champion=40.0, candidate=44.0, difference=-4.0, margin=0.8)
+    figures._draw_cell(axes, 0, read)
+    assert axes.lines[2].get_xdata()[0] == pytest.approx(-0.1)
+    assert axes.lines[3].get_xdata()[0] == pytest.approx(-0.02)
+    assert figures._measured(read) == "perplexity, share"
+    assert figures._measured(GOOD) == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("cells", "gain", "said"),
+    [
+        ((GOOD,), None, "passed"),
+        ((GOOD, LOST, FEW), None, "failed in 1 of 3, inconclusive in 1 of 3"),
+        ((GOOD,), GAIN, "required gain not shown"),
+    ],
+)
+def test_the_title_says_the_answer(cells, gain, said):
+    assert figures._said(replace(VERDICT, cells=cells, gain=gain)) == said
+
+
+def test_metrics_that_do_not_go_from_0_to_1_have_no_colour_and_no_mean():
+    read = Cell("de", "read", 5, "perplexity", 31.5, {"perplexity": 31.5}, ())
+    only = Scorecard("base", (read,))
+    assert size(figures.heat_map(only))[0] > 300
+    assert figures._line(Scorecard("m", (*CARD.cells, read)), "de") == [
+        (0.5, True), (31.5, False), (0.75, True), (0.625, True),
+    ]  # fmt: skip
+    assert scorecard_table(only).splitlines()[2:] == ["| de | 31.500 (5) | – |"]
 
 
 def test_scorecard_table():
@@ -83,24 +128,55 @@ def test_verdict_table():
     assert lines[2] == (
         "| de | label | accuracy | pass | 12 | 0.500 | 0.625 | +0.125 | +0.010 … +0.200 | +0.050 | -0.020 | 0.300 |"
     )
+    assert "*inconclusive*" in lines[3]
     assert "**FAIL**" in lines[4]
     assert len({line.count("|") for line in lines}) == 1
 
 
 def test_language_table():
-    assert "| ja | **FAIL** | 0.750 | 0.500 | -0.250 | -0.300 … -0.200 |" in language_table(VERDICT)
+    assert "| ja | **FAIL** | 0.750 | 0.500 | -0.250 | -0.300 … -0.200 | 1.0000 | not shown |" in language_table(
+        VERDICT
+    )
+    assert "| de | pass | 0.500 | 0.625 | +0.125 | +0.010 … +0.200 | 0.0040 | **yes** |" in language_table(VERDICT)
 
 
 def test_the_report_says_why():
     text = verdict_report(VERDICT)
     assert "**Gate FAILED**: merged/8 against merged/7." in text
     assert "- ja, text: rouge_l 0.750 → 0.500; the loss may be 0.300, 0.100 is tolerated\n" in text
-    assert "9 rows are too few to tell (they show losses from 0.400)" in text
+    assert "9 rows are too few to decide (they show losses from 0.400)" in text
+    assert text.index("Not shown to be good enough") < text.index("ja, text:") < text.index("Too few rows to decide")
     assert "- ja, text: a, b, c, d, e and 2 more" in text
 
 
 def test_the_report_of_a_pass_is_short():
-    text = verdict_report(replace(VERDICT, passed=True, cells=(GOOD,), languages=VERDICT.languages[:1]))
+    text = verdict_report(replace(VERDICT, cells=(GOOD,), languages=VERDICT.languages[:1]))
     assert "Gate passed" in text
+    assert "Too few" not in text
+    assert "Required" not in text
     assert "Not shown" not in text
     assert "not compared" not in text
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"), [("fail", "counts as failed"), ("review", "waits for a person"), ("pass", "counts as passed")]
+)
+def test_the_report_says_what_inconclusive_means(policy, said):
+    verdict = replace(VERDICT, cells=(GOOD, FEW), languages=VERDICT.languages[:1], inconclusive=policy)
+    assert f"**Gate INCONCLUSIVE, which {said}**" in verdict_report(verdict)
+
+
+def test_reasons_name_groups_and_what_may_be_unseen():
+    grouped = replace(LOST, outcome="inconclusive")
+    assert "20 groups of rows are too few" in why(grouped)
+    unseen = replace(FEW, lower_bound=0.0, unseen=0.283)
+    assert "no row lost, but 28.3% of all rows may lose where 9 rows show none" in why(unseen)
+
+
+@pytest.mark.parametrize(("outcome", "said"), [("pass", "is shown"), ("inconclusive", "is not shown")])
+def test_the_report_names_the_required_gain(outcome, said):
+    text = verdict_report(replace(VERDICT, gain=replace(GAIN, outcome=outcome)))
+    assert (
+        "Required gain: de: the mean gained +0.100, lower bound +0.020; a gain of more than 0.050 was required" in text
+    )
+    assert said in text

@@ -6,15 +6,14 @@ from dataclasses import replace
 import pytest
 
 from adapterctl.errors import DataError
-from adapterctl.evaluation.scorecard import Cell, ExampleScore, Scorecard, cell_key
-from adapterctl.examples import Example
-from adapterctl.tasks import TaskSettings
+from adapterctl.evaluation.scorecard import Cell, ExampleScore, Scorecard
 
 
 def cell(lang: str, task: str, value: float) -> Cell:
     details = {"log_likelihoods": [-0.1, -1 / 3], "chosen": 0, "answer": 0}
-    rows = (ExampleScore("1", lang, task, "良い", "良い", 1.0, "abc", details),)
-    return Cell(lang, task, 1, "accuracy", value, {"accuracy": value, "macro_f1": 0.5}, rows)
+    rows = (ExampleScore("1", lang, task, "良い", "良い", 1.0, "abc", "page 7", details),)
+    signatures = {"accuracy": "accuracy|log-likelihood|engine:transformers"}
+    return Cell(lang, task, 1, "accuracy", value, {"accuracy": value, "macro_f1": 0.5}, rows, signatures)
 
 
 CARD = Scorecard("merged/7", (cell("ja", "a", 0.5), cell("de", "b", 0.25), cell("de", "a", 0.75)))
@@ -50,6 +49,7 @@ def test_the_summary_is_small_and_has_the_values():
     assert summary["cells"][1] == {
         "lang": "de", "task": "b", "n": 1, "primary": "accuracy", "value": 0.25,
         "metrics": {"accuracy": 0.25, "macro_f1": 0.5},
+        "signatures": {"accuracy": "accuracy|log-likelihood|engine:transformers"},
     }  # fmt: skip
 
 
@@ -66,19 +66,34 @@ def test_what_was_not_measured_is_an_error_with_a_mend(ask):
     assert caught.value.hint
 
 
-ROWS = [Example(id=f"{i}", lang="de", task="s", reference="r", input=f"text {i}") for i in range(3)]
-TASK = TaskSettings(kind="text")
+def read(lang: str, value: float) -> Cell:
+    rows = (ExampleScore("1", lang, "text", "", "", -value, details={"nats": 2.0, "tokens": 2, "bytes": 3}),)
+    return Cell(lang, "text", 1, "bits_per_byte", value, {"bits_per_byte": value}, rows)
 
 
-def test_the_key_of_a_cell_depends_on_what_its_scores_depend_on():
-    known = cell_key("m", ROWS, TASK)
-    others = [
-        cell_key("n", ROWS, TASK),
-        cell_key("m", ROWS[:2], TASK),
-        cell_key("m", [*ROWS[:2], replace(ROWS[2], input="other")], TASK),
-        cell_key("m", ROWS, TASK.model_copy(update={"max_new_tokens": 3})),
-        cell_key("m", ROWS, TASK.model_copy(update={"prompt": "{input}!"})),
-        cell_key("m", ROWS, TASK, chat=True),
-    ]
-    assert len({known, *others}) == 7
-    assert cell_key("m", ROWS[::-1], TASK) == known
+def test_perplexity_is_told_apart_from_the_mean():
+    card = Scorecard("m", (*CARD.cells, read("ja", 1.5), read("fr", 2.5)))
+    assert (card.language("ja"), card.average) == (0.5, 0.5)
+    assert set(card.languages) == {"de", "fr", "ja"}
+    assert card.summary()["languages"] == {"de": 0.5, "ja": 0.5}
+    assert [one["value"] for one in card.summary()["cells"] if one["task"] == "text"] == [2.5, 1.5]
+
+
+def test_a_scorecard_of_perplexity_alone_has_no_average():
+    summary = Scorecard("m", (read("fr", 2.5),)).summary()
+    assert (summary["average"], summary["languages"]) == (None, {})
+
+
+def test_a_metric_that_only_the_suite_knows_counts_in_the_mean():
+    assert replace(cell("de", "a", 0.5), primary="comet").averaged
+    assert not read("de", 1.0).averaged
+
+
+def test_empty_and_cut_texts_are_counted():
+    rows = tuple(
+        ExampleScore(f"{number}", "de", "s", text, "r", 0.0, details={"ended": ended})
+        for number, (text, ended) in enumerate([("", True), ("a", False), ("", False), ("b", True)])
+    )
+    one = Cell("de", "s", 4, "rouge_l", 0.0, {"rouge_l": 0.0}, rows)
+    assert (one.empty, one.cut) == (2, 2)
+    assert (read("de", 1.0).empty, read("de", 1.0).cut) == (0, 0)

@@ -23,6 +23,7 @@ def test_exported_names() -> None:
         "BaseModelError",
         "ConfigError",
         "DataError",
+        "EndpointError",
         "GateFailed",
         "LockHeld",
         "MergeError",

@@ -77,8 +77,9 @@ def test_rows_words_and_base_change_the_key(changed: TrainingJob) -> None:
         job(replace(BASE, location="/elsewhere", name="other")),
         job(_base(device="cpu")),
         job(BASE, tasks=_tasks(metric="accuracy", max_new_tokens=9)),
+        job(BASE, tasks=_tasks(metrics=["accuracy", "macro_recall"], calibration="prior")),
         job(BASE, tasks=_tasks(prompt={"en": TASKS["mood"].prompt, "de": "Neu: {input}"})),
-        job(BASE, tasks=TASKS | {"recap": TaskSettings(kind="text", prompt="other {input}")}),
+        job(BASE, tasks=TASKS | {"recap": TaskSettings(kind="generation", prompt="other {input}")}),
     ],
 )
 def test_what_no_row_sees_does_not(same: TrainingJob) -> None:

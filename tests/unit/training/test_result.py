@@ -17,6 +17,10 @@ def _steps(count: int, factor: float = 1.0) -> tuple[Step, ...]:
 
 def test_flops_of_frozen_and_trained_numbers() -> None:
     assert training_flops(1000, 10, 7) == 7 * (4 * 1000 + 6 * 10)
+    # With checkpointing the forward pass, two operations a number, is computed once more.
+    assert training_flops(1000, 10, 7, checkpointing=True) == 7 * (6 * 1000 + 8 * 10)
+    # All numbers trained and none frozen: the 6·N·T of a full training.
+    assert training_flops(0, 1000, 7) == 6 * 1000 * 7
 
 
 def test_closing_loss_is_the_mean_of_the_last_tenth() -> None:

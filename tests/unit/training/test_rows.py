@@ -19,8 +19,8 @@ class Letters:
     eos_token_id = 2
     chat_template = None
 
-    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
-        return {"input_ids": [ord(letter) for letter in text]}
+    def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
 
 
 def _rows(**changes: Any) -> list[TokenRow]:

@@ -135,3 +135,20 @@ def test_what_passed() -> None:
     assert [release(1, verdict).passed for verdict in (None, {"passed": True}, {"passed": False})] == [
         True, True, False,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verdict", "gate", "passed", "waits"),
+    [
+        (None, "first", True, False),
+        ({"passed": True, "outcome": "pass", "inconclusive": "fail"}, "passed", True, False),
+        ({"passed": True, "outcome": "inconclusive", "inconclusive": "pass"}, "passed", True, False),
+        ({"passed": False, "outcome": "inconclusive", "inconclusive": "review"}, "inconclusive", False, True),
+        ({"passed": False, "outcome": "inconclusive", "inconclusive": "fail"}, "inconclusive", False, False),
+        ({"passed": False, "outcome": "fail", "inconclusive": "review"}, "failed", False, False),
+        ({"passed": False}, "failed", False, False),
+    ],
+)
+def test_what_the_gate_said_in_a_word(verdict: dict[str, Any] | None, gate: str, passed: bool, waits: bool) -> None:
+    found = release(1, verdict)
+    assert (found.gate, found.passed, found.waits) == (gate, passed, waits)

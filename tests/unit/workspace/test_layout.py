@@ -45,7 +45,7 @@ def test_the_state_lies_in_the_workspace_or_where_the_variable_says(workspace, t
 def test_every_kind_of_state_has_its_own_place(tmp_path):
     paths = StatePaths(tmp_path)
     places = [
-        paths.adapter("k"), paths.merged("k"), paths.cell("k"), paths.checkpoints,
+        paths.adapter("k"), paths.merged("k"), paths.scores("k"), paths.checkpoints,
         paths.ledger, paths.lock, paths.holder, paths.journal,
     ]  # fmt: skip
     assert len(set(places)) == 8

@@ -13,6 +13,7 @@ from adapterctl.errors import GateFailed
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adapterctl.workflows.baseline import Kind
     from adapterctl.workflows.candidates import Candidate
     from adapterctl.workflows.update import UpdateOutcome
 
@@ -25,6 +26,8 @@ def candidate_dict(made: Candidate | None) -> dict[str, Any] | None:
         "version": made.release.version,
         "promoted": made.promoted,
         "passed": made.release.passed,
+        "outcome": made.verdict.outcome if made.verdict else None,
+        "waits": made.release.waits,
         "scale": made.release.scale,
         "scores": made.release.scores,
         "verdict": made.verdict.as_dict() if made.verdict else None,
@@ -73,7 +76,8 @@ def update(ctx: click.Context, lang: str | None, if_changed: bool, go_on: bool) 
 
     Trains that language alone, merges all adapters again, evaluates every language, and compares the candidate with the
     champion. Where the gate lets it pass it becomes the champion, or waits for `adapterctl promote` with
-    `promotion: manual`. Where it does not, the champion stays and the exit code is 3.
+    `promotion: manual`. Where it does not, the champion stays and the exit code is 3. Where there are too few test rows
+    to decide, `gate.inconclusive` says what that means; with `review` the candidate waits and the exit code is 0.
 
     \b
     Examples:
@@ -120,38 +124,65 @@ def _emit_update(ctx: click.Context, outcome: UpdateOutcome) -> None:
         },
         text,
     )
-    if outcome.candidate is not None and not outcome.candidate.release.passed:
+    if outcome.candidate is not None and not (outcome.candidate.release.passed or outcome.candidate.release.waits):
         # The result has been printed and says why; the exit code alone is still to be told.
         raise click.exceptions.Exit(GateFailed.exit_code)
 
 
 @click.command("baseline")
+@click.option(
+    "--kind",
+    type=click.Choice(["retrain", "continue", "linear"]),
+    default="retrain",
+    show_default=True,
+    help="retrain: one adapter on all rows; continue: the combined adapter trained on with one language's rows; "
+    "linear: the plain average of the champion's adapters.",
+)
+@click.option("--lang", metavar="TAG", help="The language that --kind continue goes on with.")
 @json_option
 @click.pass_context
-def baseline(ctx: click.Context) -> None:
-    """Train and measure one adapter on all languages together.
+def baseline(ctx: click.Context, kind: Kind, lang: str | None) -> None:
+    """Measure what a release has to stand beside.
 
-    This is what updates are compared with: the retrain-all, measured from the interpreter's start to the registered
-    adapter.
+    The retrain-all is what updates are compared with, measured from the interpreter's start to the registered adapter.
+    The other two are what reviewers ask for: the cheapest update without merging, and the simplest merge. Where there
+    is a champion, it is compared with the baseline on the same rows.
 
     \b
     Examples:
       adapterctl baseline
-      adapterctl baseline --json
+      adapterctl baseline --kind continue --lang ja
+      adapterctl baseline --kind linear --json
     """
     from adapterctl.cli import render as show
+    from adapterctl.workflows.baseline import COMMANDS
     from adapterctl.workflows.baseline import baseline as run_baseline
 
-    with open_session(ctx, "baseline", "combined") as session:
-        outcome = run_baseline(session)
+    if (kind == "continue") != (lang is not None):
+        raise click.UsageError("--kind continue and --lang go together")
+    with open_session(ctx, COMMANDS[kind], "merged" if kind == "linear" else "combined") as session:
+        outcome = run_baseline(session, kind, session.workspace.require_language(lang) if lang else None)
 
     def text(console: Console) -> None:
-        result = outcome.trained.result
-        done = "trained already" if result.reused else f"{result.steps} steps, {result.seconds:.0f} s"
-        say(console, f"Combined adapter, version {outcome.version}: {outcome.trained.rows} rows, {done}.")
+        if outcome.trained is None:
+            say(console, "The champion's adapters, averaged:")
+        else:
+            result, version = outcome.trained.result, outcome.version
+            done = "trained already" if result.reused else f"{result.steps} steps, {result.seconds:.0f} s"
+            named = f"version {version}" if version else f"continued on {lang}"
+            say(console, f"Combined adapter, {named}: {outcome.trained.rows} rows, {done}.")
         show.scorecard(console, outcome.card)
+        if outcome.verdict is not None:
+            say(console, "The champion against it (as candidate):")
+            show.verdict(console, outcome.verdict)
 
-    emit(ctx, {"version": outcome.version, "scores": outcome.card.summary()}, text)
+    value = {
+        "kind": kind,
+        "version": outcome.version,
+        "scores": outcome.card.summary(),
+        "verdict": outcome.verdict.as_dict() if outcome.verdict else None,
+    }
+    emit(ctx, value, text)
 
 
 @click.command("add")

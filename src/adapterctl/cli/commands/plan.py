@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING
 
 import click
@@ -61,12 +62,18 @@ def plan(ctx: click.Context, lang: str | None) -> None:
                 cell.lang,
                 cell.task,
                 str(cell.n),
-                show.number(cell.detectable),
-                show.number(cell.margin),
-                "" if cell.enough else "few rows",
+                show.number(None if isnan(cell.detectable) else cell.detectable),
+                show.number(None if isnan(cell.margin) else cell.margin),
+                "" if cell.enough else "with a champion" if isnan(cell.detectable) else "few rows",
             ]
             for cell in made.power
         ]
         show.table(console, ["", "task", "rows", "detectable", "margin", ""], shown, words=2)
+        if not all(cell.enough for cell in made.power):
+            say(
+                console,
+                "Where it says few rows, even a candidate as good as the champion may not pass: add test rows, or "
+                "raise gate.margin (gate.margins for one task); gate.inconclusive says what undecided means.",
+            )
 
     emit(ctx, made, text)

@@ -13,6 +13,8 @@ from adapterctl.cli.session import open_session
 if TYPE_CHECKING:
     from rich.console import Console
 
+_GATE_WORDS = {"failed": "FAILED"}
+
 
 @click.command("status")
 @json_option
@@ -40,15 +42,16 @@ def status(ctx: click.Context) -> None:
         ):
             if release is None:
                 continue
-            average = release.scores["average"]
-            gate = "" if release.verdict is None else ", gate passed" if release.passed else ", gate FAILED"
+            gate = "" if release.verdict is None else f", gate {_GATE_WORDS.get(release.gate, release.gate)}"
             say(
                 console,
                 f"  {name}: version {release.version}, {release.reason}, {release.created}, "
-                f"average {average:.3f}{gate}",
+                f"average {show.number(release.scores['average'])}{gate}",
             )
         if found.champion is None:
             say(console, "  no champion yet: adapterctl setup")
+        if found.candidate is not None and found.candidate.waits:
+            say(console, "  the candidate waits for a person, the test rows were too few: adapterctl promote")
         rows = [
             [
                 one.lang,

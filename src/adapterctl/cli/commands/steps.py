@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,8 @@ from adapterctl.cli.session import open_session
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_MOST_WARNINGS = 5
 
 
 @click.command("train")
@@ -51,35 +54,99 @@ def train(ctx: click.Context, langs: tuple[str, ...], every: bool) -> None:
 
 
 @click.command("evaluate")
-@click.option(
-    "--model",
-    default="champion",
-    show_default=True,
-    metavar="NAME",
-    help="champion, candidate, previous, base, combined, a language, or an adapter's folder.",
-)
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
 @click.option("--lang", "langs", metavar="TAG", multiple=True, help="Only this language; may be given again.")
+@click.option("--task", "tasks", metavar="NAME", multiple=True, help="Only this task; may be given again.")
 @click.option("--split", type=click.Choice(["test", "dev"]), default="test", show_default=True, help="Which rows.")
+@click.option(
+    "--suite",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another suite file than evaluation/suite.yaml; its globs start in its folder.",
+)
+@click.option(
+    "--lm-eval",
+    "harness",
+    metavar="TASKS",
+    help="Measure with lm-evaluation-harness instead: names of its tasks or paths of task files, by commas.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["transformers", "openai"]),
+    default="transformers",
+    show_default=True,
+    help="What answers: a model in this process, or an OpenAI-compatible endpoint such as vLLM's.",
+)
+@click.option("--url", metavar="URL", help="Base address of the endpoint: http://localhost:8000/v1.")
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what was answered to every row, one JSON object a line.",
+)
 @json_option
 @click.pass_context
-def evaluate(ctx: click.Context, model: str, langs: tuple[str, ...], split: str) -> None:
-    """Measure a model on the evaluation suite.
+def evaluate(
+    ctx: click.Context,
+    models: tuple[str, ...],
+    langs: tuple[str, ...],
+    tasks: tuple[str, ...],
+    split: str,
+    suite: Path | None,
+    harness: str | None,
+    engine: str,
+    url: str | None,
+    predictions: Path | None,
+) -> None:
+    """Measure models on the evaluation suite.
+
+    MODEL is base, champion, candidate, previous, a language (its adapter in the champion), ja@champion, ja/3,
+    merged/7, combined, or the folder of an adapter; the champion where none is named. Answers are kept: a model is
+    asked only what it was not asked before. With --engine openai MODEL is a name that the endpoint serves.
 
     \b
     Examples:
       adapterctl evaluate
-      adapterctl evaluate --model base --split dev
-      adapterctl evaluate --model ja --lang ja --lang zh --json
+      adapterctl evaluate base ja@champion merged/7 --lang ja
+      adapterctl evaluate ./my-adapter --task reasoning --split dev --json
+      adapterctl evaluate base --suite suites/general.yaml --predictions answers.jsonl
+      adapterctl evaluate champion --lm-eval xcopa_zh,my_tasks/quiz.yaml
+      adapterctl evaluate merged-v7 --engine openai --url http://localhost:8000/v1
     """
     from adapterctl.cli import render as show
-    from adapterctl.workflows.measure import evaluate_model
+    from adapterctl.workflows.measure import Question, evaluate_models, write_predictions
 
-    with open_session(ctx, "evaluate", model) as session:
-        wanted = [session.workspace.require_language(lang) for lang in langs]
-        card = evaluate_model(session, model, wanted, split)
+    if (engine == "openai") != bool(url):
+        raise click.UsageError("--engine openai and --url go together")
+    if harness and (url or tasks or suite):
+        raise click.UsageError(
+            "--lm-eval brings its own tasks: it goes with neither --task, --suite nor --engine openai"
+        )
+    named = models or (() if url else ("champion",))
+    with open_session(ctx, "evaluate", " ".join(named) or url or "", data=suite is None) as session:
+        wanted = tuple(session.workspace.require_language(lang) for lang in langs)
+        question = Question(
+            langs=wanted,
+            tasks=tasks,
+            split=split,
+            suite=suite,
+            harness=tuple(name.strip() for name in (harness or "").split(",") if name.strip()),
+            url=url or "",
+        )
+        done = evaluate_models(session, named, question)
+        if predictions is not None:
+            write_predictions(done, predictions)
 
     def text(console: Console) -> None:
-        say(console, f"{card.model} on {split} rows:")
-        show.scorecard(console, card)
+        for card in done.cards:
+            of = "lm-evaluation-harness" if harness else f"{split} rows"
+            say(console, f"{card.model} on {of}:")
+            show.scorecard(console, card)
+        if len(done.cards) > 1:
+            show.scorecards(console, done.cards)
+        for problem in done.warnings[:_MOST_WARNINGS]:
+            say(console, f"warning: {problem}")
+        if len(done.warnings) > _MOST_WARNINGS:
+            say(console, f"warning: and {len(done.warnings) - _MOST_WARNINGS} more such rows")
 
-    emit(ctx, card.summary(), text)
+    emit(ctx, done, text)

@@ -1,0 +1,359 @@
+"""Whether a table of hours and money can have one common hourly rate, and whether its savings follow from it.
+
+A printed number stands for an interval: 3.8 h is anything from 3.75 to 3.85. Hours h ± Δh and money d ± Δd allow the
+rates (d − Δd)/(h + Δh) to (d + Δd)/(h − Δh). The rate that most rows allow is the table's; rows that do not allow it
+contradict the others, and are told what they should say.
+
+Hours of several machines at work together (``wall``) say nothing about the rate, since money pays for busy hours: their
+money gives the busy hours instead, which must lie between the wall hours and the wall hours times the machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Literal
+
+from adapterctl.errors import Problem
+
+Kind = Literal["busy", "wall"]
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A number as a table prints it.
+
+    Attributes:
+        value: The number.
+        unit: What it was rounded to: 0.1 for ``3.4``, 1 for ``45``.
+    """
+
+    value: float
+    unit: float
+
+    @property
+    def low(self) -> float:
+        """The least number that is printed so."""
+        return self.value - self.unit / 2
+
+    @property
+    def high(self) -> float:
+        """The greatest number that is printed so."""
+        return self.value + self.unit / 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        name: Its name, unique.
+        hours: Hours as printed.
+        money: Money as printed.
+        kind: ``busy`` hours are paid for; ``wall`` hours pass while several machines work.
+        against: Name of the row that the savings are measured by; empty without.
+        time_saved, money_saved: Savings as printed, in per cent; None where none is printed.
+    """
+
+    name: str
+    hours: Printed
+    money: Printed
+    kind: Kind = "busy"
+    against: str = ""
+    time_saved: Printed | None = None
+    money_saved: Printed | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """All numbers from ``low`` to ``high``."""
+
+    low: float
+    high: float
+
+    @property
+    def middle(self) -> float:
+        """The number halfway."""
+        return (self.low + self.high) / 2
+
+    def holds(self, value: float) -> bool:
+        """Tell whether a number is in it, but for rounding of floating-point numbers."""
+        slack = 1e-9 * max(1.0, abs(self.low), abs(self.high))
+        return self.low - slack <= value <= self.high + slack
+
+    def meets(self, other: Interval) -> bool:
+        """Tell whether some number is in both."""
+        slack = 1e-9 * max(1.0, abs(self.low), abs(self.high))
+        return self.low <= other.high + slack and other.low <= self.high + slack
+
+
+def rates(row: Row) -> Interval:
+    """Return the hourly rates that the printed hours and money of a row allow."""
+    most = row.money.high / row.hours.low if row.hours.low > 0 else float("inf")
+    return Interval(max(0.0, row.money.low) / row.hours.high, most)
+
+
+@dataclass(frozen=True)
+class RowFinding:
+    """What became of a row.
+
+    Attributes:
+        row: The row.
+        rates: The rates it allows; None for wall hours.
+        consistent: Whether it agrees with the common rate.
+        busy_hours: The hours that its money pays for at the common rate.
+        due_money: The money that its hours cost at the common rate; None for wall hours.
+        reason: What is wrong; empty where nothing is.
+    """
+
+    row: Row
+    rates: Interval | None
+    consistent: bool
+    busy_hours: Interval
+    due_money: Interval | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What a row saves against another one.
+
+    Attributes:
+        row, against: Names of the two rows.
+        quantity: ``time`` or ``money``.
+        due: The saving in per cent that follows, hours that were found wrong replaced by those they should be.
+        printed: The saving as printed; None where none is.
+        consistent: Whether the printed one can follow from what the rows say.
+        reason: What is wrong; empty where nothing is.
+    """
+
+    row: str
+    against: str
+    quantity: Literal["time", "money"]
+    due: float
+    printed: float | None
+    consistent: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a table's numbers say about one another.
+
+    Attributes:
+        rate: The rates that the consistent rows have in common.
+        used: The rate that corrections are made with: the given one, else the middle of ``rate``.
+        rows: Every row.
+        savings: Every saving that the rows name a counterpart for.
+        notes: What was found beyond single rows.
+    """
+
+    rate: Interval
+    used: float
+    rows: tuple[RowFinding, ...]
+    savings: tuple[Saving, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def consistent(self) -> bool:
+        """Whether nothing is wrong."""
+        rows, savings = (row.consistent for row in self.rows), (saving.consistent for saving in self.savings)
+        return not self.notes and all(rows) and all(savings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the audit as plain values."""
+        return {
+            "consistent": self.consistent,
+            "rate": _pair(self.rate),
+            "used_rate": self.used,
+            "rows": [
+                {
+                    "name": one.row.name,
+                    "hours": one.row.hours.value,
+                    "money": one.row.money.value,
+                    "kind": one.row.kind,
+                    "consistent": one.consistent,
+                    "rates": _pair(one.rates),
+                    "busy_hours": _pair(one.busy_hours),
+                    "due_money": _pair(one.due_money),
+                    "reason": one.reason,
+                }
+                for one in self.rows
+            ],
+            "savings": [
+                {
+                    "row": one.row,
+                    "against": one.against,
+                    "quantity": one.quantity,
+                    "due_percent": one.due,
+                    "printed_percent": one.printed,
+                    "consistent": one.consistent,
+                    "reason": one.reason,
+                }
+                for one in self.savings
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def _pair(interval: Interval | None) -> list[float | None] | None:
+    if interval is None:
+        return None
+    return [value if isfinite(value) else None for value in (interval.low, interval.high)]
+
+
+def faults(rows: Sequence[Row]) -> list[Problem]:
+    """Return what keeps rows from being audited at all; places are the names of the rows."""
+    problems = []
+    names = [row.name for row in rows]
+    for row in rows:
+        if row.hours.value <= 0 or row.money.value < 0:
+            problems.append(Problem(row.name, f"{row.hours.value:g} hours for {row.money.value:g} are no price"))
+        if names.count(row.name) > 1:
+            problems.append(Problem(row.name, "the name stands there more than once"))
+        if row.against and row.against not in names:
+            problems.append(Problem(row.name, f"'{row.against}', which it is compared with, is no row"))
+        if row.against == row.name:
+            problems.append(Problem(row.name, "it is compared with itself"))
+    if not any(row.kind == "busy" for row in rows):
+        problems.append(Problem("", "no row has busy hours, which a rate could be told from"))
+    return list(dict.fromkeys(problems))
+
+
+def common_rate(intervals: Sequence[Interval]) -> Interval:
+    """Return the rates that most of the intervals have in common; of several, those of the narrowest choice first.
+
+    The number of intervals over a point changes at their ends only, so the ends are all that must be tried. Where two
+    groups of rows are equally large the one that agrees more closely is taken.
+    """
+    best: list[Interval] = []
+    for start in intervals:
+        over = [one for one in intervals if one.holds(start.low)]
+        if (len(over), -_shared(over)) > (len(best), -_shared(best)):
+            best = over
+    return Interval(max(one.low for one in best), min(one.high for one in best))
+
+
+def _shared(intervals: Sequence[Interval]) -> float:
+    if not intervals:
+        return float("inf")
+    return min(one.high for one in intervals) - max(one.low for one in intervals)
+
+
+def audit(rows: Sequence[Row], *, rate: float | None = None, workers: int | None = None) -> Audit:
+    """Return what the numbers of a table say about one another.
+
+    Args:
+        rows: The table; ``faults`` must find nothing in it.
+        rate: An hourly rate that is known from elsewhere, for corrections.
+        workers: How many machines worked together at most, for wall hours; None where that is not known.
+
+    Raises:
+        ValueError: ``faults`` finds something.
+    """
+    if found := faults(rows):
+        raise ValueError(str(found[0]))
+    common = common_rate([rates(row) for row in rows if row.kind == "busy"])
+    used = common.middle if rate is None else rate
+    findings = tuple(_finding(row, common, used, workers) for row in rows)
+    notes = []
+    if rate is not None and not common.holds(rate):
+        notes.append(
+            f"the given rate of {rate:g} is not among the rates that most rows allow, "
+            f"{common.low:.2f} to {common.high:.2f}"
+        )
+    by_name = {one.row.name: one for one in findings}
+    savings = [saving for one in findings if one.row.against for saving in _savings(one, by_name[one.row.against])]
+    return Audit(common, used, findings, tuple(savings), tuple(notes))
+
+
+def _finding(row: Row, common: Interval, used: float, workers: int | None) -> RowFinding:
+    busy = Interval(max(0.0, row.money.low) / common.high, row.money.high / common.low)
+    if row.kind == "wall":
+        return _wall_finding(row, busy, used, workers)
+    own = rates(row)
+    due = Interval(max(0.0, row.hours.low) * common.low, row.hours.high * common.high)
+    if own.meets(common):
+        return RowFinding(row, own, True, busy, due)
+    return RowFinding(
+        row,
+        own,
+        False,
+        busy,
+        due,
+        f"{row.money.value:g} for {_shown(row.hours)} h is {row.money.value / row.hours.value:.2f} an hour; at "
+        f"{used:.2f} either the hours are {_as_printed(row.money.value / used, row.hours)} "
+        f"or the money is {_as_printed(row.hours.value * used, row.money)}",
+    )
+
+
+def _wall_finding(row: Row, busy: Interval, used: float, workers: int | None) -> RowFinding:
+    reason, paid = "", row.money.value / used
+    if busy.high < row.hours.low:
+        reason = f"its money pays for {paid:.2f} busy hours, fewer than the {_shown(row.hours)} h that passed"
+    elif workers is not None and busy.low > workers * row.hours.high:
+        reason = f"its money pays for {paid:.2f} busy hours, more than {workers} machines work in {_shown(row.hours)} h"
+    return RowFinding(row, None, not reason, busy, None, reason)
+
+
+def _savings(one: RowFinding, other: RowFinding) -> list[Saving]:
+    found = []
+    hours, reference = one.row.hours, other.row.hours
+    due = 100 * (1 - _hours(one).middle / _hours(other).middle)
+    spread = _spread(_hours(one), _hours(other))
+    claimed = one.row.time_saved
+    plain = _spread(Interval(hours.low, hours.high), Interval(reference.low, reference.high))
+    inherited = (
+        f"; {_shown(claimed)} % follows from the {_shown(reference)} h, which are wrong"
+        if claimed and not other.consistent and plain.meets(Interval(claimed.low, claimed.high))
+        else ""
+    )
+    found.append(_saving(one, other, "time", due, spread, claimed, inherited))
+    money = Interval(one.row.money.low, one.row.money.high), Interval(other.row.money.low, other.row.money.high)
+    due = 100 * (1 - one.row.money.value / other.row.money.value) if other.row.money.value else 0.0
+    found.append(_saving(one, other, "money", due, _spread(*money), one.row.money_saved, ""))
+    return found
+
+
+def _hours(one: RowFinding) -> Interval:
+    """Return the printed hours, or, where they are wrong, those that the money pays for."""
+    row = one.row
+    if one.consistent or row.kind == "wall":
+        return Interval(row.hours.low, row.hours.high)
+    corrected = float(_as_printed(one.busy_hours.middle, row.hours))
+    return Interval(corrected - row.hours.unit / 2, corrected + row.hours.unit / 2)
+
+
+def _spread(one: Interval, other: Interval) -> Interval:
+    """Return the savings in per cent that are possible within rounding."""
+    if other.low <= 0:
+        return Interval(float("-inf"), 100.0)
+    return Interval(100 * (1 - one.high / other.low), 100 * (1 - one.low / other.high))
+
+
+def _saving(
+    one: RowFinding,
+    other: RowFinding,
+    quantity: Literal["time", "money"],
+    due: float,
+    possible: Interval,
+    claimed: Printed | None,
+    why: str,
+) -> Saving:
+    good = claimed is None or possible.meets(Interval(claimed.low, claimed.high))
+    reason = "" if good or claimed is None else f"{_shown(claimed)} % is printed, {due:.1f} % follows{why}"
+    return Saving(one.row.name, other.row.name, quantity, due, None if claimed is None else claimed.value, good, reason)
+
+
+def _shown(number: Printed) -> str:
+    return _as_printed(number.value, number)
+
+
+def _as_printed(value: float, like: Printed) -> str:
+    """Return a number rounded as another one is printed."""
+    rounded = round(value / like.unit) * like.unit
+    decimals = 0
+    while decimals < 9 and abs(round(like.unit, decimals) - like.unit) > 1e-12:
+        decimals += 1
+    return f"{rounded:.{decimals}f}"

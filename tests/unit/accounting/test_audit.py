@@ -1,0 +1,157 @@
+"""The published table of arXiv 2601.16127, and tables made to measure."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from adapterctl.accounting.audit import Printed, Row, audit, common_rate, faults, rates
+
+
+def printed(text, unit=None):
+    decimals = len(text.partition(".")[2])
+    return Printed(float(text), unit or 10.0**-decimals)
+
+
+def row(name, hours, money, kind="busy", against="", time=None, paid=None, unit=None):
+    return Row(
+        name, printed(hours, unit), printed(money), kind, against,
+        printed(time) if time else None, printed(paid) if paid else None,
+    )  # fmt: skip
+
+
+PAPER = (
+    row("initial combined", "3.4", "113.4"),
+    row("initial merged", "2.2", "107.1", "wall", "initial combined", "35.3", "5.6"),
+    row("update combined", "3.8", "119.7"),
+    row("update merged", "1.0", "31.5", "busy", "update combined", "73.7", "73.7"),
+    row("case initial combined", "45", "1416"),
+    row("case initial merged", "22.5", "1400", "wall", "case initial combined", "50", "1.1", unit=0.5),
+    row("case update combined", "54.5", "1717", unit=0.5),
+    row("case update merged", "20.5", "645", "busy", "case update combined", "62.4", "62.4", unit=0.5),
+)
+FOUND = audit(PAPER)
+BY_NAME = {one.row.name: one for one in FOUND.rows}
+
+
+def test_the_papers_rows_have_a_rate_in_common():
+    assert (round(FOUND.rate.low, 2), round(FOUND.rate.high, 2)) == (31.35, 31.66)
+    assert FOUND.rate.holds(31.5)
+    assert 31.35 < FOUND.used < 31.66
+
+
+def test_one_cell_of_the_paper_cannot_be_right():
+    wrong = [one.row.name for one in FOUND.rows if not one.consistent]
+    assert wrong == ["initial combined"]
+    found = BY_NAME["initial combined"]
+    # 113.4 / 31.5 = 3.6 h; 3.4 h · 31.5 = 107.1
+    assert found.busy_hours.holds(3.6)
+    assert not found.busy_hours.holds(3.4)
+    assert found.due_money.holds(107.1)
+    assert "either the hours are 3.6 or the money is 107.1" in found.reason
+    assert not FOUND.consistent
+
+
+def test_merged_money_pays_for_the_sum_of_hours_and_not_for_the_wall():
+    assert BY_NAME["initial merged"].busy_hours.holds(3.4)
+    assert BY_NAME["case initial merged"].busy_hours.holds(1400 / 31.5)
+    assert BY_NAME["initial merged"].consistent
+
+
+def test_the_savings_that_follow_and_the_one_that_does_not():
+    due = {(one.row, one.quantity): round(one.due, 1) for one in FOUND.savings}
+    assert due == {
+        ("initial merged", "time"): 38.9, ("initial merged", "money"): 5.6,
+        ("update merged", "time"): 73.7, ("update merged", "money"): 73.7,
+        ("case initial merged", "time"): 50.0, ("case initial merged", "money"): 1.1,
+        ("case update merged", "time"): 62.4, ("case update merged", "money"): 62.4,
+    }  # fmt: skip
+    wrong = [one for one in FOUND.savings if not one.consistent]
+    assert [(one.row, one.quantity, one.printed) for one in wrong] == [("initial merged", "time", 35.3)]
+    assert wrong[0].reason == "35.3 % is printed, 38.9 % follows; 35.3 % follows from the 3.4 h, which are wrong"
+
+
+def test_the_same_cell_is_found_where_every_last_digit_is_believed():
+    plain = audit([replace(one, hours=printed(f"{one.hours.value:g}")) for one in PAPER])
+    assert [one.row.name for one in plain.rows if not one.consistent] == ["initial combined"]
+    assert plain.rate.holds(31.5)
+
+
+def test_with_the_right_hours_everything_agrees_with_the_corrected_saving():
+    mended = [row("initial combined", "3.6", "113.4"), replace(PAPER[1], time_saved=printed("38.9")), *PAPER[2:]]
+    found = audit(mended, rate=31.5, workers=2)
+    assert found.consistent
+    assert found.used == 31.5
+
+
+def test_a_rate_that_the_rows_do_not_allow_is_told():
+    found = audit(PAPER[2:4], rate=40)
+    assert "given rate of 40 is not among the rates" in found.notes[0]
+    assert not found.consistent
+
+
+def test_wall_hours_bound_what_money_can_pay_for():
+    too_few = [row("a", "2.0", "20.0"), row("b", "3.0", "10.0", "wall")]
+    assert "fewer than the 3.0 h that passed" in audit(too_few).rows[1].reason
+    too_many = [row("a", "2.0", "20.0"), row("b", "3.0", "100.0", "wall")]
+    assert audit(too_many).consistent
+    assert "more than 2 machines work in 3.0 h" in audit(too_many, workers=2).rows[1].reason
+
+
+def test_of_two_camps_the_larger_is_believed():
+    rows = [row("a", "10.0", "100.0"), row("b", "20.0", "200.0"), row("c", "10.0", "150.0")]
+    assert [one.consistent for one in audit(rows).rows] == [True, True, False]
+
+
+hours = st.integers(10, 999).map(lambda tenths: tenths / 10)
+
+
+@given(st.floats(0.5, 500), st.lists(hours, min_size=1, max_size=8))
+def test_a_table_made_with_one_rate_is_consistent(rate, all_hours):
+    rows = [
+        Row(str(place), Printed(value, 0.1), Printed(round(value * rate, 2), 0.01))
+        for place, value in enumerate(all_hours)
+    ]
+    found = audit(rows)
+    assert found.consistent
+    assert found.rate.holds(rate)
+
+
+@given(st.floats(5, 500), st.lists(hours, min_size=3, max_size=6), st.floats(1.5, 3))
+def test_the_row_that_was_changed_is_found(rate, all_hours, factor):
+    rows = [
+        Row(str(place), Printed(value, 0.1), Printed(round(value * rate, 2), 0.01))
+        for place, value in enumerate(all_hours)
+    ]
+    changed = replace(rows[0], money=Printed(round(rows[0].money.value * factor, 2), 0.01))
+    common = common_rate([rates(one) for one in rows[1:]])
+    assume(not rates(changed).meets(common))
+    found = audit([changed, *rows[1:]])
+    assert [one.consistent for one in found.rows] == [False, *[True] * (len(rows) - 1)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row("a", "0", "5")], "no price"),
+        ([row("a", "1", "5"), row("a", "2", "5")], "more than once"),
+        ([row("a", "1", "5", against="b")], "'b', which it is compared with, is no row"),
+        ([row("a", "1", "5", against="a")], "with itself"),
+        ([row("a", "1", "5", "wall")], "no row has busy hours"),
+        ([], "no row has busy hours"),
+    ],
+)
+def test_rows_that_cannot_be_audited(rows, message):
+    assert any(message in found.message for found in faults(rows))
+    with pytest.raises(ValueError, match=re.escape(faults(rows)[0].message)):
+        audit(rows)
+
+
+def test_the_dictionary_says_all():
+    plain = FOUND.as_dict()
+    assert plain["rate"] == [pytest.approx(31.3516, abs=1e-4), pytest.approx(31.6590, abs=1e-4)]
+    assert plain["consistent"] is False
+    assert [one["name"] for one in plain["rows"] if not one["consistent"]] == ["initial combined"]
+    assert plain["savings"][0]["due_percent"] == pytest.approx(38.8889, abs=1e-4)
