@@ -42,6 +42,11 @@ class Printed:
         """The greatest number that is printed so."""
         return self.value + self.unit / 2
 
+    @property
+    def text(self) -> str:
+        """The number with the digits that it is printed with."""
+        return _as_printed(self.value, self)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -79,19 +84,20 @@ class Interval:
 
     def holds(self, value: float) -> bool:
         """Tell whether a number is in it, but for rounding of floating-point numbers."""
-        slack = 1e-9 * max(1.0, abs(self.low), abs(self.high))
-        return self.low - slack <= value <= self.high + slack
+        return self.low - self._slack <= value <= self.high + self._slack
 
     def meets(self, other: Interval) -> bool:
         """Tell whether some number is in both."""
-        slack = 1e-9 * max(1.0, abs(self.low), abs(self.high))
-        return self.low <= other.high + slack and other.low <= self.high + slack
+        return self.low <= other.high + self._slack and other.low <= self.high + self._slack
+
+    @property
+    def _slack(self) -> float:
+        return 1e-9 * max(1.0, *(abs(end) for end in (self.low, self.high) if isfinite(end)))
 
 
 def rates(row: Row) -> Interval:
     """Return the hourly rates that the printed hours and money of a row allow."""
-    most = row.money.high / row.hours.low if row.hours.low > 0 else float("inf")
-    return Interval(max(0.0, row.money.low) / row.hours.high, most)
+    return Interval(max(0.0, row.money.low) / row.hours.high, row.money.high / row.hours.low)
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,8 @@ class Saving:
     Attributes:
         row, against: Names of the two rows.
         quantity: ``time`` or ``money``.
-        due: The saving in per cent that follows, hours that were found wrong replaced by those they should be.
+        due: The saving in per cent that follows, hours that were found wrong replaced by those they should be; None
+            where there is nothing to save from.
         printed: The saving as printed; None where none is.
         consistent: Whether the printed one can follow from what the rows say.
         reason: What is wrong; empty where nothing is.
@@ -131,7 +138,7 @@ class Saving:
     row: str
     against: str
     quantity: Literal["time", "money"]
-    due: float
+    due: float | None
     printed: float | None
     consistent: bool
     reason: str = ""
@@ -209,7 +216,13 @@ def faults(rows: Sequence[Row]) -> list[Problem]:
     names = [row.name for row in rows]
     for row in rows:
         if row.hours.value <= 0 or row.money.value < 0:
-            problems.append(Problem(row.name, f"{row.hours.value:g} hours for {row.money.value:g} are no price"))
+            problems.append(Problem(row.name, f"{row.hours.text} hours for {row.money.text} are no price"))
+        elif row.hours.low <= 0:
+            problems.append(
+                Problem(
+                    row.name, f"{row.hours.value:g} hours, rounded to {row.hours.unit:g}, may be none and tell no rate"
+                )
+            )
         if names.count(row.name) > 1:
             problems.append(Problem(row.name, "the name stands there more than once"))
         if row.against and row.against not in names:
@@ -264,12 +277,14 @@ def audit(rows: Sequence[Row], *, rate: float | None = None, workers: int | None
             f"{common.low:.2f} to {common.high:.2f}"
         )
     by_name = {one.row.name: one for one in findings}
-    savings = [saving for one in findings if one.row.against for saving in _savings(one, by_name[one.row.against])]
+    savings = [s for one in findings if one.row.against for s in _savings(one, by_name[one.row.against], used)]
     return Audit(common, used, findings, tuple(savings), tuple(notes))
 
 
 def _finding(row: Row, common: Interval, used: float, workers: int | None) -> RowFinding:
-    busy = Interval(max(0.0, row.money.low) / common.high, row.money.high / common.low)
+    # Where most rows cost nothing, money pays for any number of hours.
+    most = row.money.high / common.low if common.low > 0 else float("inf")
+    busy = Interval(max(0.0, row.money.low) / common.high, most)
     if row.kind == "wall":
         return _wall_finding(row, busy, used, workers)
     own = rates(row)
@@ -282,7 +297,7 @@ def _finding(row: Row, common: Interval, used: float, workers: int | None) -> Ro
         False,
         busy,
         due,
-        f"{row.money.value:g} for {_shown(row.hours)} h is {row.money.value / row.hours.value:.2f} an hour; at "
+        f"{row.money.text} for {row.hours.text} h is {row.money.value / row.hours.value:.2f} an hour; at "
         f"{used:.2f} either the hours are {_as_printed(row.money.value / used, row.hours)} "
         f"or the money is {_as_printed(row.hours.value * used, row.money)}",
     )
@@ -291,37 +306,42 @@ def _finding(row: Row, common: Interval, used: float, workers: int | None) -> Ro
 def _wall_finding(row: Row, busy: Interval, used: float, workers: int | None) -> RowFinding:
     reason, paid = "", row.money.value / used
     if busy.high < row.hours.low:
-        reason = f"its money pays for {paid:.2f} busy hours, fewer than the {_shown(row.hours)} h that passed"
+        reason = f"its money pays for {paid:.2f} busy hours, fewer than the {row.hours.text} h that passed"
     elif workers is not None and busy.low > workers * row.hours.high:
-        reason = f"its money pays for {paid:.2f} busy hours, more than {workers} machines work in {_shown(row.hours)} h"
+        reason = f"its money pays for {paid:.2f} busy hours, more than {workers} machines work in {row.hours.text} h"
     return RowFinding(row, None, not reason, busy, None, reason)
 
 
-def _savings(one: RowFinding, other: RowFinding) -> list[Saving]:
+def _savings(one: RowFinding, other: RowFinding, used: float) -> list[Saving]:
     found = []
     hours, reference = one.row.hours, other.row.hours
-    due = 100 * (1 - _hours(one).middle / _hours(other).middle)
-    spread = _spread(_hours(one), _hours(other))
+    own, others = _hours(one, used), _hours(other, used)
+    due, spread = _due(own.middle, others.middle), _spread(own, others)
     claimed = one.row.time_saved
     plain = _spread(Interval(hours.low, hours.high), Interval(reference.low, reference.high))
     inherited = (
-        f"; {_shown(claimed)} % follows from the {_shown(reference)} h, which are wrong"
+        f"; {claimed.text} % follows from the {reference.text} h, which are wrong"
         if claimed and not other.consistent and plain.meets(Interval(claimed.low, claimed.high))
         else ""
     )
     found.append(_saving(one, other, "time", due, spread, claimed, inherited))
     money = Interval(one.row.money.low, one.row.money.high), Interval(other.row.money.low, other.row.money.high)
-    due = 100 * (1 - one.row.money.value / other.row.money.value) if other.row.money.value else 0.0
+    due = _due(one.row.money.value, other.row.money.value)
     found.append(_saving(one, other, "money", due, _spread(*money), one.row.money_saved, ""))
     return found
 
 
-def _hours(one: RowFinding) -> Interval:
+def _due(value: float, reference: float) -> float | None:
+    """Return the saving in per cent; None where there is nothing to save from."""
+    return 100 * (1 - value / reference) if reference > 0 else None
+
+
+def _hours(one: RowFinding, used: float) -> Interval:
     """Return the printed hours, or, where they are wrong, those that the money pays for."""
     row = one.row
     if one.consistent or row.kind == "wall":
         return Interval(row.hours.low, row.hours.high)
-    corrected = float(_as_printed(one.busy_hours.middle, row.hours))
+    corrected = float(_as_printed(row.money.value / used, row.hours))
     return Interval(corrected - row.hours.unit / 2, corrected + row.hours.unit / 2)
 
 
@@ -336,18 +356,15 @@ def _saving(
     one: RowFinding,
     other: RowFinding,
     quantity: Literal["time", "money"],
-    due: float,
+    due: float | None,
     possible: Interval,
     claimed: Printed | None,
     why: str,
 ) -> Saving:
     good = claimed is None or possible.meets(Interval(claimed.low, claimed.high))
-    reason = "" if good or claimed is None else f"{_shown(claimed)} % is printed, {due:.1f} % follows{why}"
+    follows = "there is nothing to save from" if due is None else f"{due:.1f} % follows"
+    reason = "" if good or claimed is None else f"{claimed.text} % is printed, {follows}{why}"
     return Saving(one.row.name, other.row.name, quantity, due, None if claimed is None else claimed.value, good, reason)
-
-
-def _shown(number: Printed) -> str:
-    return _as_printed(number.value, number)
 
 
 def _as_printed(value: float, like: Printed) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -107,17 +107,19 @@ def _remainder(steps: Sequence[Entry], processes: Sequence[Entry], sheet: PriceS
     )
 
 
-def side(name: str, entries: Iterable[Entry], sheet: PriceSheet) -> Side:
+def side(name: str, entries: Iterable[Entry], sheet: PriceSheet, *, without: Collection[str] = ()) -> Side:
     """Return the totals by step of the entries of one update or retrain-all, in the order of the steps.
 
     Steps must not run inside one another; ``process`` entries give the remainder: whole commands less their steps.
+    Steps about the subjects in ``without`` are left out, of the remainder too.
     """
     entries = list(entries)
     processes = [entry for entry in entries if entry.step == PROCESS]
     steps = [entry for entry in entries if entry.step != PROCESS]
     by_step: dict[str, list[Entry]] = {}
     for entry in steps:
-        by_step.setdefault(entry.step, []).append(entry)
+        if entry.subject not in without:
+            by_step.setdefault(entry.step, []).append(entry)
     lines = [_line(step, found, sheet) for step, found in by_step.items()]
     rest = _remainder(steps, processes, sheet)
     return Side(name, tuple([*lines, rest] if rest else lines), sheet.currency)

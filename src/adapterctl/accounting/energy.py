@@ -73,7 +73,11 @@ def _device_joules() -> dict[str, float]:
     found: dict[str, float] = {}
     if nvml is None:
         return found
-    for index in range(nvml.nvmlDeviceGetCount()):
+    count = 0
+    # A driver that went away tells nothing more, which is no reason to stop the work.
+    with suppress(nvml.NVMLError):
+        count = nvml.nvmlDeviceGetCount()
+    for index in range(count):
         # Accelerators before Volta have no counter.
         with suppress(nvml.NVMLError):
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
@@ -169,8 +173,10 @@ def between(start: Reading, end: Reading, held: frozenset[str]) -> Energy:
         end: The later one.
         held: UUIDs of the accelerators that were held; the energy of others is not ours.
     """
-    known = [uuid for uuid in sorted(held) if uuid in start.devices and uuid in end.devices]
-    joules = sum(max(0.0, end.devices[uuid] - start.devices[uuid]) for uuid in known)
+    both = [uuid for uuid in sorted(held) if uuid in start.devices and uuid in end.devices]
+    # A counter that began anew, with the driver, tells nothing about the time in between.
+    known = [uuid for uuid in both if end.devices[uuid] >= start.devices[uuid]]
+    joules = sum((end.devices[uuid] - start.devices[uuid] for uuid in known), 0.0)
     estimated = None
     if start.processors is not None and end.processors is not None:
         estimated = max(0.0, end.processors - start.processors)

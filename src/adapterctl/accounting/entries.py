@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from adapterctl.accounting.usage import Usage
+from adapterctl.accounting.usage import Usage, showable
 
 PROCESS = "process"
 """The step of the entry that holds a whole command, from the interpreter's start; its steps are parts of it."""
@@ -78,6 +78,7 @@ class Entry:
         outcome: str = DONE,
     ) -> Entry:
         """Return an entry of this moment and this process."""
+        subject = showable(subject)
         return cls(
             id=uuid.uuid4().hex[:16],
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -123,13 +124,26 @@ class Entry:
             wanted = bool if item.name in ("measured", "reused") else str
             if not isinstance(value, wanted):
                 raise ValueError(f"'{item.name}' is {value!r}")
-            known[item.name] = value
+            known[item.name] = showable(value) if isinstance(value, str) else value
         if datetime.fromisoformat(known["time"]).tzinfo is None:
             raise ValueError(f"'time' is {known['time']!r}, without a time zone")
         usage = values.get("usage")
         if not isinstance(usage, dict):
             raise ValueError("'usage' is missing")
         return cls(**known, usage=Usage.from_dict(usage))
+
+
+def attempts(entries: Iterable[Entry], update_id: str) -> list[Entry]:
+    """Return the entries of all attempts at a piece of work, in their order, up to the one that finished it.
+
+    Who runs a finished command once more pays for that, but the work had been done: it has not become dearer.
+    """
+    found: list[Entry] = []
+    for entry in select(entries, update_id=update_id):
+        found.append(entry)
+        if entry.step == PROCESS and entry.outcome == DONE:
+            break
+    return found
 
 
 def select(entries: Iterable[Entry], **wanted: Any) -> list[Entry]:

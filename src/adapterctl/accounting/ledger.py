@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterctl.accounting.entries import DONE, FAILED, PROCESS, Entry, select
+from adapterctl.accounting.entries import DONE, FAILED, PROCESS, Entry, attempts, select
 from adapterctl.accounting.outbox import Outbox
 from adapterctl.accounting.pages import Store, pages, summary
 
-__all__ = ["DONE", "FAILED", "PROCESS", "Entry", "Ledger", "LedgerContents", "select"]
+__all__ = ["DONE", "FAILED", "PROCESS", "Entry", "Ledger", "LedgerContents", "attempts", "select"]
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _page(key: str, entries: Sequence[Entry]) -> Page:
     status = "KILLED" if not wholes else "FAILED" if wholes[-1].outcome == FAILED else "FINISHED"
     own = key.startswith(OF_A_PROCESS)
     subject = wholes[-1].subject if wholes and not own else ""
-    begins = [entry.moment.timestamp() - entry.usage.wall_seconds for entry in entries]
+    begins = [max(0.0, entry.moment.timestamp() - entry.usage.wall_seconds) for entry in entries]
     return Page(
         key=key,
         name=f"{command} {subject}".strip()[:_LONGEST_NAME],

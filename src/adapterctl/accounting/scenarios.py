@@ -217,7 +217,7 @@ def over_updates(start: ScenarioCosts, each: ScenarioCosts, updates: int, quanti
 
 
 def grown(way: Way, before: int, after: int, *, combined: bool) -> Way:
-    """Return a way that adds one language to ``before`` languages as one that adds one to ``after − 1``.
+    """Return a way that adds the language number ``before`` as one that adds number ``after``.
 
     Merging and evaluating grow with the number of languages (``GROWING``), and so does the combined training; the
     training of one language's adapter does not.

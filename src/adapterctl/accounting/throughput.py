@@ -27,6 +27,13 @@ def arithmetic_speed() -> float:
     return 2 * _SIZE**3 * (_ROUNDS + 1) / (time.perf_counter() - started)
 
 
+def _accelerator() -> tuple[str, ...]:
+    """Return the kind of the GPU that would be held meanwhile; nothing where there is none."""
+    import torch
+
+    return (str(torch.cuda.get_device_name(0)),) if torch.cuda.is_available() else ()
+
+
 def projected_training(parameters: int, tokens: float, *, row_epochs: int = 0) -> Usage:
     """Return the projected usage of a LoRA training: 4·N·tokens operations at ``EFFICIENCY`` of the machine's speed.
 
@@ -39,4 +46,11 @@ def projected_training(parameters: int, tokens: float, *, row_epochs: int = 0) -
     """
     flops = 4.0 * parameters * tokens
     seconds = flops / (EFFICIENCY * arithmetic_speed())
-    return Usage(wall_seconds=seconds, cpu_seconds=seconds, tokens=round(tokens), row_epochs=row_epochs, flops=flops)
+    return Usage(
+        wall_seconds=seconds,
+        cpu_seconds=seconds,
+        devices=dict.fromkeys(_accelerator(), seconds),
+        tokens=round(tokens),
+        row_epochs=row_epochs,
+        flops=flops,
+    )

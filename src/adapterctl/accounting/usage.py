@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -9,6 +10,9 @@ from typing import Any
 
 _PEAKS = ("peak_memory_bytes", "peak_device_memory_bytes")
 _UNNAMED = "accelerator"
+_MOST = 1e33
+"""More than anybody can use; sums and prices of it are still numbers."""
+_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Usage:
         The form in which all accelerators had one name (``device``, ``device_seconds``) is read as well.
 
         Raises:
-            ValueError: A quantity is not a number of zero or more.
+            ValueError: A quantity is not a number of zero or more, or more than anybody can use.
         """
         known: dict[str, Any] = {}
         for item in fields(cls):
@@ -99,9 +103,14 @@ class Usage:
         return cls(devices=_devices(values), **known)
 
 
+def showable(text: str) -> str:
+    """Return a text that any terminal and file takes: control characters and halves of characters become ``�``."""
+    return _UNSHOWABLE.sub("\ufffd", text)
+
+
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ValueError(f"usage '{name}' is {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MOST:
+        raise ValueError(f"usage '{name}' is {value!r}"[:200])
     return value
 
 
@@ -111,11 +120,11 @@ def _devices(values: Mapping[str, Any]) -> dict[str, float]:
         devices = values["devices"]
         if not isinstance(devices, Mapping) or not all(isinstance(name, str) for name in devices):
             raise ValueError(f"usage 'devices' is {devices!r}")
-        return {name: _number(f"devices.{name}", seconds) for name, seconds in devices.items()}
+        return {showable(name): _number(f"devices.{name}", seconds) for name, seconds in devices.items()}
     name, seconds = values.get("device", ""), _number("device_seconds", values.get("device_seconds", 0.0))
     if not isinstance(name, str):
         raise ValueError(f"usage 'device' is {name!r}")
-    return {name or _UNNAMED: seconds} if seconds else {}
+    return {showable(name) or _UNNAMED: seconds} if seconds else {}
 
 
 def total(usages: Iterable[Usage]) -> Usage:

@@ -108,7 +108,7 @@ class Endpoint:
                 if response.is_success:
                     try:
                         return response.json()
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         failure = EndpointError(
                             f"{self.shown}/{path} answers with something that is not JSON: {self._said(response)}",
                             hint="check the URL; a proxy or another program may answer there",
@@ -159,7 +159,7 @@ class Endpoint:
         text = response.text
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         else:
             inner = value.get("error", value) if isinstance(value, dict) else value

@@ -117,8 +117,10 @@ def _run(name: str, metric: ExternalMetric, asked: str, folder: Path) -> tuple[b
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-    except OSError as error:
-        raise _failed(name, f"cannot be started: {metric.command[0]}: {error.strerror}", b"") from error
+    except (OSError, ValueError) as error:
+        # ValueError: a zero byte in the program's name or its arguments.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise _failed(name, f"cannot be started: {metric.command[0]}: {why}", b"") from error
     with process:
         try:
             answered, errors = process.communicate(asked.encode("utf-8"), timeout=metric.timeout_seconds)
@@ -177,9 +179,12 @@ def _read(answered: bytes, ids: Sequence[str]) -> tuple[dict[str, float], str, l
 
 def _json(line: str) -> Any:
     try:
-        return json.loads(line)
-    except ValueError:
+        value = json.loads(line)
+        # Half of a surrogate pair, which JSON can write, can stand in no file and on no screen.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError):
         return None
+    return value
 
 
 def _wrong(value: Any, line: str, wanted: set[str], scores: dict[str, float]) -> str:

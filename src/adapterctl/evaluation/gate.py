@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -74,7 +75,7 @@ def gate(candidate: Scorecard, champion: Scorecard, settings: GateSettings, *, u
     languages = [_language(lang, found, settings.confidence) for lang, found in by_language.items()]
     gain = None
     if settings.required_gain is not None and updated in by_language:
-        gain = _gain(updated, by_language[updated], settings.required_gain, settings.confidence)
+        gain = _gain(updated, by_language[updated], settings.required_gain, settings)
     return Verdict(
         candidate=candidate.model,
         champion=champion.model,
@@ -153,7 +154,8 @@ def _compare(candidate: Cell, champion: Cell, settings: GateSettings) -> _Compar
         unseen=_unseen(before, after, unit_sums(worth[1] - worth[0], units), settings.confidence) if discrete else 0.0,
         unpaired=tuple(sorted(unpaired)),
     )
-    verdict = replace(verdict, outcome=_outcome(verdict, result.bound(settings.confidence), settings.min_examples))
+    upper_bound, weight = result.bound(settings.confidence), _weight(metric, after, classes)
+    verdict = replace(verdict, outcome=_outcome(verdict, upper_bound, settings.min_examples, weight))
     exchanged = randomised_differences(old, new, measure, resamples=settings.resamples, names=names)
     return _Comparison(verdict, result, exchanged)
 
@@ -178,11 +180,24 @@ def _unseen(
     return 0.0 if same else unseen_share(len(gains), confidence)
 
 
-def _outcome(cell: CellVerdict, upper_bound: float, min_examples: int) -> Outcome:
+def _weight(metric: str, rows: Sequence[ExampleScore], classes: int) -> float:
+    """Return what a share of rows that are lost costs at most, as a multiple of the share.
+
+    1 for a mean of right and wrong answers. In a mean over K classes the lost rows may all be of the smallest class:
+    of a share p of the rows, whose recall falls by 1 / p of what is lost, and the mean by 1 / (K · p) of it.
+    """
+    if metric_of(metric).family != "classes":
+        return 1.0
+    smallest = min(Counter(row.details["answer"] for row in rows).values())
+    return max(1.0, len(rows) / (classes * smallest))
+
+
+def _outcome(cell: CellVerdict, upper_bound: float, min_examples: int, weight: float) -> Outcome:
     limit = _ROUNDING - cell.margin
     enough = cell.units >= min_examples
-    # Of the share that is unseen every row may lose all there is, one point.
-    if enough and (1 - cell.unseen) * cell.lower_bound - cell.unseen > limit:
+    # The rows that are unseen may all be lost.
+    lost = min(1.0, weight * cell.unseen)
+    if enough and (1 - lost) * cell.lower_bound - lost > limit:
         return "pass"
     loss_shown = upper_bound <= limit and cell.units >= _LEAST_UNITS_TO_SHOW_A_LOSS
     too_few = not enough or cell.detectable > cell.margin or cell.lower_bound > limit
@@ -208,7 +223,12 @@ def _language(lang: str, compared: Sequence[_Comparison], confidence: float) -> 
 
 def _counted(compared: Sequence[_Comparison]) -> Sequence[_Comparison]:
     """Return the comparisons whose metrics go from 0 to 1 and can be averaged; all where there are no such."""
-    return [one for one in compared if metric_of(one.verdict.metric).averaged] or compared
+    return [one for one in compared if _from_0_to_1(one.verdict)] or compared
+
+
+def _from_0_to_1(cell: CellVerdict) -> bool:
+    # An external command may give any numbers.
+    return metric_of(cell.metric).averaged and all(0 <= value <= 1 for value in (cell.champion, cell.candidate))
 
 
 def _with_improvements(languages: Sequence[LanguageVerdict], rate: float) -> tuple[LanguageVerdict, ...]:
@@ -224,8 +244,9 @@ def _with_improvements(languages: Sequence[LanguageVerdict], rate: float) -> tup
     )
 
 
-def _gain(lang: str, compared: Sequence[_Comparison], required: float, confidence: float) -> GainVerdict:
+def _gain(lang: str, compared: Sequence[_Comparison], required: float, settings: GateSettings) -> GainVerdict:
     mean = mean_of([one.result for one in _counted(compared)])
-    bound = mean.bound(1 - confidence)
-    outcome: Outcome = "pass" if bound > required else "inconclusive" if mean.value > required else "fail"
+    bound = mean.bound(1 - settings.confidence)
+    shown = bound > required and mean.units >= settings.min_examples
+    outcome: Outcome = "pass" if shown else "inconclusive" if mean.value > required else "fail"
     return GainVerdict(lang, required, mean.value, bound, outcome)

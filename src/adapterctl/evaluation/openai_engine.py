@@ -197,7 +197,8 @@ class OpenAIEngine:
                 f"{self._endpoint.shown} does not finish {_name(row)}: finish_reason is {reason!r}",
                 hint="look into the log of the server",
             )
-        return text.strip(), reason == "stop"
+        # Half of a surrogate pair, which JSON can write, can stand in no file.
+        return text.encode("utf-8", "replace").decode("utf-8").strip(), reason == "stop"
 
     def _log_probabilities(self, row: PreparedRow, sequences: Sequence[list[int]]) -> list[list[float]]:
         """Return log p of every token of every sequence; the first of each is 0, since nothing stands before it."""
@@ -215,8 +216,9 @@ class OpenAIEngine:
                 f"{self._endpoint.shown} gives {found} log-likelihoods for the {length} tokens of {_name(row)}",
                 hint=_ECHO_HINT,
             )
-        read = values[1:length]
-        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in read):
+        numbers = [_number(value) for value in values[1:length]]
+        read = [value for value in numbers if value is not None]
+        if len(read) < len(numbers):
             raise UsageError(
                 f"{self._endpoint.shown} leaves out the log-likelihood of a token of {_name(row)}", hint=_ECHO_HINT
             )
@@ -225,14 +227,14 @@ class OpenAIEngine:
                 f"the model behind {self._endpoint.shown} answers {_name(row)} with NaN (not a number)",
                 hint="train or merge the adapter again; where it is served in float16, serve it in bfloat16 or float32",
             )
-        return [0.0, *map(float, read)]
+        return [0.0, *read]
 
     def _choices(self, body: dict[str, Any], count: int) -> list[dict[str, Any]]:
         """Return the choices of one completion request, in the order of its prompts."""
         said = self._endpoint.post("completions", {"model": self._model, **body})
         found = said.get("choices") if isinstance(said, dict) else None
         choices = [choice for choice in found if isinstance(choice, dict)] if isinstance(found, list) else []
-        by_index = {choice.get("index"): choice for choice in choices}
+        by_index = {choice["index"]: choice for choice in choices if isinstance(choice.get("index"), int)}
         if len(choices) != count or set(by_index) != set(range(count)):
             raise EndpointError(
                 f"{self._endpoint.shown}/completions does not answer with one choice for each prompt",
@@ -271,3 +273,13 @@ def _listed(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
 
 def _name(row: PreparedRow) -> str:
     return f"row '{row.example.id}' ({row.example.lang}, {row.example.task})"
+
+
+def _number(value: Any) -> float | None:
+    """Return a JSON number as float; None for anything else, and for whole numbers that no float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None

@@ -41,7 +41,7 @@ class GateSettings(Settings):
         "confidence; nothing is required where not given.",
     )
     confidence: float = Field(
-        default=0.95, ge=0.5, lt=1, description="Confidence of the one-sided bound, and of the two-sided intervals."
+        default=0.95, gt=0.5, lt=1, description="Confidence of the one-sided bound, and of the two-sided intervals."
     )
     false_discovery_rate: float = Field(
         default=0.05,

@@ -89,7 +89,7 @@ class Cell:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the cell as JSON values."""
-        rows = [_row_dict(score) for score in self.scores]
+        rows = [row_dict(score) for score in self.scores]
         return vars(self) | {"metrics": dict(self.metrics), "signatures": dict(self.signatures), "scores": rows}
 
     @classmethod
@@ -100,7 +100,8 @@ class Cell:
         return cls(**{**value, "scores": tuple(ExampleScore(**place, **row) for row in value["scores"])})
 
 
-def _row_dict(score: ExampleScore) -> dict[str, Any]:
+def row_dict(score: ExampleScore) -> dict[str, Any]:
+    """Return a row as JSON values, without language and task, which the cell tells."""
     row = {name: value for name, value in vars(score).items() if name not in ("lang", "task")}
     return row | {"details": dict(score.details)}
 
@@ -172,8 +173,9 @@ class Scorecard:
         """
         languages = dict.fromkeys(cell.lang for cell in self.cells if cell.averaged)
         if not languages:
+            what = "no metric that goes from 0 to 1, so that it has no mean" if self.cells else "no rows"
             raise DataError(
-                f"the scorecard of {self.model} has no rows", hint="check the files of evaluation/suite.yaml"
+                f"the scorecard of {self.model} has {what}", hint="check the tasks and files of evaluation/suite.yaml"
             )
         return sum(map(self.language, languages)) / len(languages)
 

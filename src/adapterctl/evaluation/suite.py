@@ -28,6 +28,8 @@ def _file_pattern(value: str) -> str:
         raise ValueError(
             f"'{value}' must name the language as {{lang}}, and nothing else in braces: data/{{lang}}.jsonl"
         )
+    if any("**" in part and part != "**" for part in Path(value).parts):
+        raise ValueError(f"in '{value}' the two stars must stand alone between slashes: data/**/{{lang}}.jsonl")
     if Path(value).is_absolute():
         raise ValueError(f"'{value}' must be relative to the suite file's folder")
     return value

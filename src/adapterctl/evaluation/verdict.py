@@ -106,8 +106,8 @@ class GainVerdict:
         required: What the mean over its tasks must gain.
         difference: What it gained.
         lower_bound: One-sided lower confidence bound of that.
-        outcome: ``pass`` where the bound is above ``required``; ``inconclusive`` where only the gain itself is; else
-            ``fail``.
+        outcome: ``pass`` where the bound is above ``required`` and there are rows enough; ``inconclusive`` where only
+            the gain itself is above it; else ``fail``.
     """
 
     lang: str

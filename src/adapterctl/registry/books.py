@@ -68,7 +68,9 @@ def _entries_of(tags: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[str
             held = json.loads(tags[name])
         except (ValueError, RecursionError):
             held = None
-        if isinstance(held, list) and all(isinstance(entry, dict) for entry in held):
+        if isinstance(held, list) and all(
+            isinstance(entry, dict) and isinstance(entry.get("id"), str) for entry in held
+        ):
             entries += held
         else:
             odd.append(name)

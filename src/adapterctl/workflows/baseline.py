@@ -133,7 +133,9 @@ def _measured(
     scorer = Scorer(session, data)
     card = score_subject(session, scorer, subject, list(data), "test")
     run.log_json("scorecard.json", card.as_dict())
-    run.log_metrics({f"{cell.lang}.{cell.task}": cell.value for cell in card.cells} | {"average": card.average})
+    average = card.summary()["average"]
+    metrics = {f"{cell.lang}.{cell.task}": cell.value for cell in card.cells}
+    run.log_metrics(metrics | ({"average": average} if average is not None else {}))
     run.log_figure("scorecard.png", heat_map(card))
     if champion is None:
         return card, None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterctl.accounting import comparison as compare
 from adapterctl.accounting import projection
 from adapterctl.accounting.comparison import Comparison, Side
-from adapterctl.accounting.ledger import PROCESS, Entry
+from adapterctl.accounting.ledger import DONE, PROCESS, Entry, attempts
+from adapterctl.accounting.usage import total
 from adapterctl.errors import UsageError
 from adapterctl.workflows.session import Session
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 UPDATE, BASELINE, SETUP = "update", "baseline", "setup"
 RETRAIN_ALL = "retrain-all"
+BESIDES = ("champion",)
+"""Subjects that ``adapterctl baseline`` scores to compare with; that is no part of what retraining everything costs."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,18 @@ class CostReport:
 
 
 def trainings(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the trainings that were really done: what throughput is known from."""
-    return [entry for entry in entries if entry.step == "train" and not entry.reused and entry.usage.row_epochs]
+    """Return the trainings that were really done, each with what all of its attempts used: throughput is known from it.
+
+    The attempt that goes on from a checkpoint counts all rows of the training, but only its own seconds.
+    """
+    by_training: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.step == "train" and not entry.reused:
+            by_training.setdefault((entry.update_id, entry.key), []).append(entry)
+    done = [[one for one in found if one.usage.row_epochs] for found in by_training.values()]
+    whole = [total(one.usage for one in found) for found in by_training.values()]
+    made = [replace(last[-1], usage=usage) for last, usage in zip(done, whole, strict=True) if last]
+    return sorted(made, key=lambda entry: entry.moment)
 
 
 def projected_retrain(session: Session, row_epochs: int, alike: Iterable[compare.Line], basis: list[Entry]) -> Side:
@@ -82,16 +95,17 @@ def compare_update(
 ) -> tuple[Comparison, Comparison | None]:
     """Compare all attempts at an update with the retrain-all: the measured one, and one on the present rows."""
     entries, prices = session.ledger.entries(), session.workspace.config.prices
-    own = [entry for entry in entries if entry.update_id == update_id]
-    update_side = compare.side(UPDATE, [*own, *extra], prices)
+    own = attempts(entries, update_id)
+    finished = any(entry.step == PROCESS and entry.outcome == DONE for entry in own)
+    update_side = compare.side(UPDATE, own if finished else [*own, *extra], prices)
     baseline_id = session.ledger.last_update_id(BASELINE)
     if baseline_id is None:
         basis = trainings(entries)
         return Comparison(
             update_side, projected_retrain(session, all_row_epochs(session), update_side.lines, basis)
         ), None
-    measured = [entry for entry in entries if entry.update_id == baseline_id]
-    retrain = compare.side(RETRAIN_ALL, measured, prices)
+    measured = attempts(entries, baseline_id)
+    retrain = compare.side(RETRAIN_ALL, measured, prices, without=BESIDES)
     basis = trainings(measured)
     present = None
     if basis and all_row_epochs(session) != sum(entry.usage.row_epochs for entry in basis):
@@ -109,7 +123,7 @@ def cost_report(session: Session) -> CostReport:
     if update_id is None:
         raise UsageError("no update is on the books yet", hint="run one with: adapterctl update --lang LANG")
     comparison, present = compare_update(session, update_id)
-    last = session.ledger.entries(update_id=update_id)[-1]
+    last = attempts(session.ledger.entries(), update_id)[-1]
     return CostReport(last.subject, last.time, comparison, present)
 
 

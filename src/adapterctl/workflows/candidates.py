@@ -14,11 +14,12 @@ from adapterctl.merging.scale import ScaleChoice
 from adapterctl.registry.names import CANDIDATE, adapter_name, merged_name
 from adapterctl.workflows import releases
 from adapterctl.workflows.descriptions import release_description
+from adapterctl.workflows.folders import checked_folder
 from adapterctl.workflows.newrows import NewRows, new_rows
 from adapterctl.workflows.releases import RELEASE_RUN_TAG, Pin, Release
 from adapterctl.workflows.scoring import BASE, Scorer, Subject, score_subject
 from adapterctl.workflows.session import Session, options_of
-from adapterctl.workflows.steps import as_dict, find_scale, holds, merge_adapters, pinned_folder
+from adapterctl.workflows.steps import as_dict, find_scale, merge_adapters, pinned_folder
 from adapterctl.workflows.trained import TrainedAdapter
 
 if TYPE_CHECKING:
@@ -67,15 +68,19 @@ def folder_of(session: Session, pinned: Pin) -> Path:
 
 
 def subject_of(session: Session, release: Release, label: str) -> Subject:
-    """Return a release's merged adapter as something to be scored, fetched where it is not here."""
-    local = session.workspace.paths.merged(release.merge_key)
-    if holds(local, release.content_hash):
-        return Subject(label, release.content_hash, local)
-    fetched = session.workspace.paths.pinned(release.content_hash)
-    if not holds(fetched, release.content_hash):
-        version = session.registry.version(merged_name(session.project), release.version)
-        session.registry.download(version, fetched)
-    return Subject(label, release.content_hash, fetched)
+    """Return a release's merged adapter as something to be scored, fetched where it is not here.
+
+    Raises:
+        RegistryError: The registry holds another adapter than the release names.
+    """
+    folder = checked_folder(
+        session,
+        release.content_hash,
+        [session.workspace.paths.merged(release.merge_key)],
+        lambda: session.registry.version(merged_name(session.project), release.version),
+        hint="promote another version: adapterctl history, then adapterctl promote --version N",
+    )
+    return Subject(label, release.content_hash, folder)
 
 
 def make_candidate(

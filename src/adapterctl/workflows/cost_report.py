@@ -11,7 +11,7 @@ from typing import Any
 
 from adapterctl.accounting.amounts import Amount
 from adapterctl.accounting.formats import format_bytes, format_count, format_money, format_seconds, format_small
-from adapterctl.accounting.ledger import PROCESS, Entry
+from adapterctl.accounting.ledger import PROCESS, Entry, attempts
 from adapterctl.accounting.prices import PriceSheet, cost
 from adapterctl.accounting.report import Picture, Section, Table, html, markdown
 from adapterctl.accounting.scenarios import BreakEven, Point, Quantity, ScenarioCosts
@@ -51,7 +51,7 @@ def last_update_usage(session: Session) -> tuple[StepUsage, ...]:
     """Return what the last update used, step by step."""
     update_id, sheet = session.ledger.last_update_id(UPDATE), session.workspace.config.prices
     by_step: dict[str, list[Entry]] = {}
-    for entry in session.ledger.entries(update_id=update_id) if update_id else ():
+    for entry in attempts(session.ledger.entries(), update_id) if update_id else ():
         by_step.setdefault(WHOLE if entry.step == PROCESS else entry.step, []).append(entry)
     found = []
     for step, entries in by_step.items():
@@ -122,12 +122,13 @@ def _capital(text: str) -> str:
 def even_sentence(quantity: Quantity, even: BreakEven) -> str:
     """Return from which update on merging is cheaper, in words."""
     what = "money" if quantity == "money" else "time"
+    alike = "if every update is like the last"
     if even.first is None:
-        return f"In {what}, merging never makes up for its set-up."
+        return f"In {what}, merging never makes up for its set-up, {alike}."
     if even.first == 0:
         until = "" if even.last is None else f", up to update {even.last}"
-        return f"In {what}, merging is ahead from the set-up on{until}."
-    return f"In {what}, merging is ahead from update {even.first} on, the set-up included."
+        return f"In {what}, merging is ahead from the set-up on{until}, {alike}."
+    return f"In {what}, merging is ahead from update {even.first} on, the set-up included, {alike}."
 
 
 def scenario_table(costs: Sequence[ScenarioCosts], sheet: PriceSheet) -> Table:

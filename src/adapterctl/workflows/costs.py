@@ -10,7 +10,7 @@ from typing import Any
 from adapterctl.accounting import comparison as compare
 from adapterctl.accounting import projection
 from adapterctl.accounting.amounts import Amount
-from adapterctl.accounting.ledger import PROCESS, Entry
+from adapterctl.accounting.ledger import PROCESS, Entry, attempts
 from adapterctl.accounting.prices import Billing, PriceSheet, cost
 from adapterctl.accounting.scenarios import (
     BreakEven,
@@ -27,7 +27,7 @@ from adapterctl.accounting.scenarios import (
 )
 from adapterctl.accounting.usage import Usage
 from adapterctl.errors import UsageError
-from adapterctl.workflows.books import BASELINE, SETUP, UPDATE, all_row_epochs, trainings
+from adapterctl.workflows.books import BASELINE, BESIDES, SETUP, UPDATE, all_row_epochs, trainings
 from adapterctl.workflows.session import Session
 from adapterctl.workflows.trained import COMBINED
 from adapterctl.workspace.price_file import load_prices
@@ -44,9 +44,9 @@ class CostComparison:
 
     Attributes:
         sheet: The prices, with workers and billing as they were asked for.
-        languages: How many languages the books have an adapter of.
+        languages: How many languages were set up.
         scenarios: Set-up, update, added language.
-        break_even: Updates from which on merging is cheaper, by ``wall`` and ``money``.
+        break_even: Updates from which on merging is cheaper, by ``wall`` and, where anything has a price, ``money``.
         updates: What was spent after the set-up and after every update, by ``wall`` and ``money``.
         growth: What was spent once there are so many languages, by ``wall`` and ``money``.
     """
@@ -125,7 +125,9 @@ def compare_costs(session: Session, *, updates: int = 12, languages: int | None 
         languages=present,
         scenarios=costs,
         break_even={
-            name: break_even(*(getattr(cell, name).value for cell in _cells(start, each))) for name in _QUANTITIES
+            name: break_even(*values)
+            for name in _QUANTITIES
+            if any(values := [getattr(cell, name).value for cell in _cells(start, each)])
         },
         updates={name: over_updates(start, each, updates, name) for name in _QUANTITIES},
         growth={
@@ -158,8 +160,7 @@ class _Books:
         self.session, self.sheet = session, sheet
         self.entries = session.ledger.entries()
         self.setup = self._of(session.ledger.last_update_id(SETUP))
-        # The baseline also scores the champion, to compare with; that is no part of what it costs.
-        self.baseline = [one for one in self._of(session.ledger.last_update_id(BASELINE)) if one.subject != "champion"]
+        self.baseline = self._of(session.ledger.last_update_id(BASELINE))
         singles = [entry for entry in trainings(self.entries) if entry.subject != COMBINED]
         latest = {entry.subject: entry for entry in singles if entry.outcome == "done"}
         first = {entry.subject for entry in self.setup if entry.step == "train"} or set(latest)
@@ -172,7 +173,12 @@ class _Books:
         done = session.ledger.entries(command=UPDATE, step=PROCESS, outcome="done")
         ids = list(dict.fromkeys(entry.update_id for entry in done if entry.update_id))
         subjects = {entry.update_id: entry.subject for entry in done}
-        added_ids = [one for one in ids if first and subjects[one] not in first]
+        added_ids, served = [], set(first)
+        for one in ids:
+            # Only the first update of a language that the set-up did not have has added it.
+            if subjects[one] not in served:
+                added_ids.append(one)
+            served.add(subjects[one])
         plain_ids = [one for one in ids if one not in added_ids]
         self.last_update = self._of(plain_ids[-1] if plain_ids else None)
         self.last_add = self._of(added_ids[-1] if added_ids else None)
@@ -181,7 +187,7 @@ class _Books:
         """Return all attempts at a command; what it took from earlier commands is replaced by what that cost."""
         if update_id is None:
             return []
-        own = [entry for entry in self.entries if entry.update_id == update_id]
+        own = attempts(self.entries, update_id)
         keys = {(entry.step, entry.key) for entry in own if entry.reused and entry.step in ("train", "merge")}
         made = {(entry.step, entry.key) for entry in own if not entry.reused}
         earlier = [
@@ -199,9 +205,11 @@ class _Books:
         money = sum(cost(entry.usage, self.sheet).amount for entry in entries)
         return Job(name, Amount(seconds, measured), Amount(money, measured))
 
-    def _steps(self, entries: Sequence[Entry], wanted: Sequence[str] = ()) -> tuple[Job, ...]:
+    def _steps(
+        self, entries: Sequence[Entry], wanted: Sequence[str] = (), *, without: Sequence[str] = ()
+    ) -> tuple[Job, ...]:
         """Return everything but the trainings, one job a step."""
-        lines = compare.side("", entries, self.sheet).lines
+        lines = compare.side("", entries, self.sheet, without=without).lines
         return tuple(
             Job(line.step, line.seconds, line.money)
             for line in lines
@@ -295,7 +303,10 @@ class _Books:
         The fastest measured throughput is taken, and the slowest for the other end of the interval.
         """
         basis = trainings(self.baseline)
-        steps = self._steps(self.baseline or self.last_update or self.setup, _COMBINED_STEPS)
+        if self.baseline:
+            steps = self._steps(self.baseline, _COMBINED_STEPS, without=BESIDES)
+        else:
+            steps = self._steps(self.last_update or self.setup, _COMBINED_STEPS)
         if basis and sum(entry.usage.row_epochs for entry in basis) == row_epochs:
             return Way((self._job("combined", basis),), steps), "measured by adapterctl baseline"
         # Every baseline there ever was: several of them have a spread.

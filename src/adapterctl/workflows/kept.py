@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapterctl.evaluation.scorecard import Cell, ExampleScore
+from adapterctl.evaluation.scorecard import Cell, ExampleScore, row_dict
 from adapterctl.examples import Example
 from adapterctl.files import write_json
 from adapterctl.fingerprint import fingerprint
@@ -63,12 +63,14 @@ class KeptScores:
     Attributes:
         path: Their file.
         signatures: By metric, what the scores were computed with.
+        primary: The metric that tells what a row contributes.
         scores: By the content hash of the row.
         sets: By the hash of a set of rows and metrics, the metrics' values and signatures; the latest last.
     """
 
     path: Path
     signatures: dict[str, str] = field(default_factory=dict)
+    primary: str = ""
     scores: dict[str, ExampleScore] = field(default_factory=dict)
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -78,7 +80,7 @@ class KeptScores:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             scores = {key: ExampleScore(lang=lang, task=task, **score) for key, score in content["scores"].items()}
-            return cls(path, dict(content["signatures"]), scores, dict(content["sets"]))
+            return cls(path, dict(content["signatures"]), content["primary"], scores, dict(content["sets"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls(path)
 
@@ -88,8 +90,13 @@ class KeptScores:
         Raises:
             StorageError: The disk is full, read-only or not permitted.
         """
-        rows = {key: _plain(score) for key, score in self.scores.items()}
-        write_json(self.path, {"signatures": self.signatures, "scores": rows, "sets": self.sets})
+        rows = {key: row_dict(score) for key, score in self.scores.items()}
+        told = {"signatures": self.signatures, "primary": self.primary, "scores": rows, "sets": self.sets}
+        write_json(self.path, told)
+
+    def judged_by(self, signatures: Mapping[str, str], primary: str) -> bool:
+        """Return whether the scores are what these metrics make of the answers, with the same one first."""
+        return (self.signatures, self.primary) == (dict(signatures), primary)
 
     def of(self, rows: Mapping[str, Example]) -> list[ExampleScore]:
         """Return the scores of those rows that have one."""
@@ -99,11 +106,13 @@ class KeptScores:
         """Return the keys of the rows that have no score."""
         return [key for key in rows if key not in self.scores]
 
-    def add(self, keys: Sequence[str], scores: Sequence[ExampleScore], signatures: Mapping[str, str]) -> None:
-        """Take new scores in; all scores of the file have the same signatures."""
-        if self.signatures != dict(signatures):
+    def add(
+        self, keys: Sequence[str], scores: Sequence[ExampleScore], signatures: Mapping[str, str], primary: str
+    ) -> None:
+        """Take new scores in; all scores of the file have the same signatures and the same primary metric."""
+        if not self.judged_by(signatures, primary):
             self.sets.clear()
-        self.signatures = dict(signatures)
+        self.signatures, self.primary = dict(signatures), primary
         self.scores.update(zip(keys, scores, strict=True))
 
     def cell(self, rows: Mapping[str, Example], task: TaskSettings) -> tuple[Cell | None, bool]:
@@ -131,8 +140,3 @@ class KeptScores:
         ordered = tuple(sorted(scores, key=lambda score: score.id))
         first = ordered[0]
         return Cell(first.lang, first.task, len(ordered), task.primary_metric, value, scores=ordered, **rest), False
-
-
-def _plain(score: ExampleScore) -> dict[str, Any]:
-    row = {name: value for name, value in vars(score).items() if name not in ("lang", "task")}
-    return row | {"details": dict(score.details)}

@@ -58,7 +58,7 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain values, without the rows."""
         return {
-            "split": self.question.split,
+            "split": None if self.question.harness else self.question.split,
             "models": [card.summary() for card in self.cards],
             "warnings": [str(problem) for problem in self.warnings],
         }

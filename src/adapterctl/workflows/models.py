@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from adapterctl.errors import RegistryError, UsageError
 from adapterctl.registry.names import ALIASES, CHAMPION, adapter_name, combined_name, merged_name
+from adapterctl.workflows.folders import checked_folder
 from adapterctl.workflows.scoring import BASE, Subject
 from adapterctl.workflows.session import Session
-from adapterctl.workflows.steps import holds
 from adapterctl.workflows.trained import COMBINED
 
 if TYPE_CHECKING:
@@ -49,16 +49,22 @@ def subject_named(session: Session, text: str) -> Subject:
     known = (MERGED, COMBINED, *session.workspace.languages)
     if parts is None or parts["name"] not in known or text.startswith((".", "~")):
         if text.startswith((".", "/", "~")) or Path(text).is_dir():
-            return _in_folder(Path(text).expanduser(), text)
+            return _in_folder(text)
         raise UsageError(f"there is no model '{text}'", hint=f"name one of: {FORMS}")
     version = _version(session, parts["name"], parts["alias"], parts["version"])
     return Subject(text, _require_hash(version), fetch=partial(_folder_of, session, version))
 
 
-def _in_folder(folder: Path, text: str) -> Subject:
+def _in_folder(text: str) -> Subject:
     from adapterctl.lora.adapter import Adapter
 
-    if not folder.is_dir():
+    try:
+        folder = Path(text).expanduser()
+        there = folder.is_dir()
+    except (OSError, RuntimeError, ValueError):
+        # A home folder that does not exist, a name too long.
+        there = False
+    if not there:
         raise UsageError(f"there is no folder '{text}'", hint=f"name one of: {FORMS}")
     adapter = Adapter.open(folder)
     return Subject(text, adapter.content_hash, adapter.folder)
@@ -107,14 +113,5 @@ def _require_hash(version: Version) -> str:
 
 
 def _folder_of(session: Session, version: Version) -> Path:
-    fetched = session.workspace.paths.pinned(version.content_hash)
-    for place in (*_places(session, version), fetched):
-        if holds(place, version.content_hash):
-            return place
-    session.registry.download(version, fetched)
-    if not holds(fetched, version.content_hash):
-        raise RegistryError(
-            f"{version} does not hold the adapter that its content hash names",
-            hint="check the artifact store of the registry, or choose another version: adapterctl history",
-        )
-    return fetched
+    hint = "check the artifact store of the registry, or choose another version: adapterctl history"
+    return checked_folder(session, version.content_hash, _places(session, version), lambda: version, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adapterctl.errors import RegistryError
+from adapterctl.errors import DataError, RegistryError
 from adapterctl.evaluation.policy import GateSettings
 from adapterctl.evaluation.scorecard import Cell, Scorecard
 from adapterctl.evaluation.statistics import paired_bootstrap
@@ -80,5 +80,6 @@ def _released_rows(session: Session, champion: Release) -> set[str] | None:
     try:
         stored: dict[str, Any] = session.registry.read_json(champion.run_id, "scorecard.json")
         return {score.row for cell in Scorecard.from_dict(stored).cells for score in cell.scores}
-    except RegistryError:
+    except (DataError, RegistryError):
+        # Gone, or of an earlier version of adapterctl, which stored scorecards in another form.
         return None

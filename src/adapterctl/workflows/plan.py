@@ -10,7 +10,7 @@ from typing import Any
 from adapterctl.accounting import comparison as compare
 from adapterctl.accounting import projection
 from adapterctl.accounting.comparison import Amount, Comparison, Line, Side
-from adapterctl.accounting.ledger import PROCESS, Entry
+from adapterctl.accounting.ledger import PROCESS, Entry, attempts
 from adapterctl.accounting.prices import cost
 from adapterctl.accounting.throughput import projected_training
 from adapterctl.accounting.usage import Usage
@@ -20,7 +20,7 @@ from adapterctl.training.job import TrainingJob, training_key
 from adapterctl.training.trainer import stored_result
 from adapterctl.workflows import releases
 from adapterctl.workflows.baseline import combined_job
-from adapterctl.workflows.books import BASELINE, RETRAIN_ALL, SETUP, UPDATE, trainings
+from adapterctl.workflows.books import BASELINE, BESIDES, RETRAIN_ALL, SETUP, UPDATE, trainings
 from adapterctl.workflows.candidates import subject_of
 from adapterctl.workflows.intention import Intention, intend
 from adapterctl.workflows.releases import Release
@@ -221,7 +221,7 @@ def _alike(session: Session, commands: Iterable[str]) -> tuple[list[Line], str]:
         update_id = session.ledger.last_update_id(command)
         if update_id is None:
             continue
-        entries = [entry for entry in session.ledger.entries(update_id=update_id) if _counts(entry)]
+        entries = [entry for entry in attempts(session.ledger.entries(), update_id) if _counts(entry)]
         side = compare.side(command, entries, session.workspace.config.prices)
         lines = [
             Line(line.step, Amount(line.seconds.value, False), Amount(line.money.value, False))
@@ -240,8 +240,8 @@ def _retrain(session: Session, data: dict[str, LanguageData], alike: list[Line])
     """Return what retraining everything costs: measured where a baseline was, else projected."""
     baseline_id = session.ledger.last_update_id(BASELINE)
     if baseline_id is not None:
-        entries = session.ledger.entries(update_id=baseline_id)
-        return compare.side(RETRAIN_ALL, entries, session.workspace.config.prices)
+        entries = attempts(session.ledger.entries(), baseline_id)
+        return compare.side(RETRAIN_ALL, entries, session.workspace.config.prices, without=BESIDES)
     usage = _train_usage(session, combined_job(session, data))
     others = [line for line in alike if line.step in ("evaluate", "register", compare.REMAINDER)]
     return projection.projected_side(RETRAIN_ALL, usage, session.workspace.config.prices, others)

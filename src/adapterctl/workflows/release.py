@@ -10,9 +10,9 @@ from adapterctl.errors import GateFailed, UsageError
 from adapterctl.fingerprint import short
 from adapterctl.registry.names import CANDIDATE, CHAMPION, merged_name
 from adapterctl.workflows import releases
+from adapterctl.workflows.folders import holds
 from adapterctl.workflows.releases import Release
 from adapterctl.workflows.session import Session
-from adapterctl.workflows.steps import holds
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's ``--max-lora-rank`` accepts; an adapter of a smaller rank fits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -22,6 +22,10 @@ RETURNING = "returning"
 """The alias of a rollback under way: where ``champion`` is about to point."""
 
 
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A content hash or key, which becomes a part of paths: others may have written the file it is read from."""
+
+
 class Pin(Settings):
     """One adapter version, pinned by content.
 
@@ -35,9 +39,9 @@ class Pin(Settings):
 
     lang: str
     version: int
-    content_hash: str
-    training_key: str
-    inputs_key: str
+    content_hash: Hash
+    training_key: Hash
+    inputs_key: Hash
 
 
 class Release(Settings):
@@ -68,8 +72,8 @@ class Release(Settings):
     recipe: dict[str, Any]
     scale: float
     adapters: dict[str, Pin]
-    content_hash: str
-    merge_key: str
+    content_hash: Hash
+    merge_key: Hash
     scores: dict[str, Any]
     own_scores: dict[str, float] = Field(default_factory=dict)
     base_scores: dict[str, float] = Field(default_factory=dict)

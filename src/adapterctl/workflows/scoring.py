@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from adapterctl import base_model
 from adapterctl.evaluation.engine import Engine, PreparedRow
-from adapterctl.evaluation.scorecard import Scorecard
+from adapterctl.evaluation.scorecard import ExampleScore, Scorecard
 from adapterctl.evaluation.signatures import signatures_of
 from adapterctl.examples import Example
-from adapterctl.fingerprint import fingerprint
+from adapterctl.fingerprint import file_hash, fingerprint
 from adapterctl.tasks import TaskSettings
 from adapterctl.workflows.kept import KeptScores, row_key, scores_key
 from adapterctl.workflows.session import Session, StepRecord
@@ -72,6 +72,13 @@ class _Cell:
     def missing(self) -> list[str]:
         return self.kept.missing(self.rows)
 
+    @property
+    def current(self) -> bool:
+        return self.kept.judged_by(self.signatures, self.task.primary_metric)
+
+    def add(self, keys: Sequence[str], scores: Sequence[ExampleScore]) -> None:
+        self.kept.add(keys, scores, self.signatures, self.task.primary_metric)
+
 
 @dataclass
 class Scorer:
@@ -104,9 +111,12 @@ class Scorer:
 
     def _model_key(self, subject: Subject) -> str:
         base = self.session.base
+        # Names the tokens that end a text; training and merging do not depend on it, so it is no part of the identity.
+        generation = Path(base.location) / "generation_config.json"
         return fingerprint(
             {
                 "base": base.identity,
+                "generation": file_hash(generation) if generation.is_file() else "",
                 "dtype": base.settings.dtype,
                 "quantization": base.settings.quantization,
                 "folded": base.settings.fold_adapters,
@@ -150,7 +160,7 @@ class Scorer:
         """
         cells = self._cells(subject, langs, split)
         for cell in cells:
-            if cell.kept.scores and cell.kept.signatures != cell.signatures:
+            if cell.kept.scores and not cell.current:
                 self._judge_again(cell)
         waiting = [cell for cell in cells if cell.missing]
         if waiting:
@@ -162,7 +172,7 @@ class Scorer:
     def kept(self, subject: Subject, langs: Iterable[str], split: str) -> Scorecard:
         """Return what is known of a model's scores, without answering anything."""
         cells = self._cells(subject, langs, split)
-        made = [cell.kept.cell(cell.rows, cell.task)[0] for cell in cells if cell.kept.signatures == cell.signatures]
+        made = [cell.kept.cell(cell.rows, cell.task)[0] for cell in cells if cell.current]
         return Scorecard(subject.label, tuple(cell for cell in made if cell is not None))
 
     def _scorecard(self, subject: Subject, cells: Iterable[_Cell]) -> Scorecard:
@@ -177,22 +187,32 @@ class Scorer:
         return Scorecard(subject.label, tuple(made))
 
     def _judge_again(self, cell: _Cell) -> None:
-        """Compute the metrics of kept answers anew: a library or the suite's choice of metrics has changed."""
+        """Compute the metrics of kept answers anew: a library or the suite's choice of metrics has changed.
+
+        Those to the rows of the other split too, which lie in the same file; those to rows that are gone are dropped.
+        """
+        judged: dict[str, ExampleScore] = {}
+        # A split by itself: the same id may stand in both.
+        for split in ("dev", "test"):
+            rows = {key: row for key, row in self._rows(cell.lang, split) if row.task == cell.name}
+            judged |= self._judged(cell, {key: row for key, row in rows.items() if key in cell.kept.scores})
+        cell.kept.scores.clear()
+        cell.add(list(judged), list(judged.values()))
+        cell.kept.write()
+
+    def _judged(self, cell: _Cell, known: Mapping[str, Example]) -> dict[str, ExampleScore]:
+        """Return the scores of rows whose answers are kept, by the present metrics."""
         from adapterctl.evaluation.answers import Answer
         from adapterctl.evaluation.metrics import judge
 
-        workspace = self.session.workspace
-        known = {key: row for key, row in cell.rows.items() if key in cell.kept.scores}
-        scores = [cell.kept.scores[key] for key in known]
+        workspace, scores = self.session.workspace, [cell.kept.scores[key] for key in known]
         rows = [
             PreparedRow(example, cell.task, (), (), int(score.details.get("dropped_tokens", 0)), score.row)
             for example, score in zip(known.values(), scores, strict=True)
         ]
         answers = [Answer(score.prediction, score.details) for score in scores]
-        cell.kept.scores.clear()
-        judged = judge(rows, answers, workspace.suite, folder=workspace.suite_path.parent) if rows else ()
-        cell.kept.add(list(known), judged, cell.signatures)
-        cell.kept.write()
+        judged = judge(rows, answers, workspace.suite, folder=workspace.suite_path.parent)
+        return dict(zip(known, judged, strict=True))
 
     def _answer(self, subject: Subject, cells: Sequence[_Cell], record: StepRecord | None) -> None:
         total, done = sum(len(cell.missing) for cell in cells), 0
@@ -231,7 +251,7 @@ class Scorer:
             scores = judge(
                 [rows[place] for place in places], [answers[place] for place in places], suite, folder=folder
             )
-            cell.kept.add([wanted[place][1] for place in places], scores, cell.signatures)
+            cell.add([wanted[place][1] for place in places], scores)
             if self.remote is None:
                 cell.kept.write()
         return len(rows)

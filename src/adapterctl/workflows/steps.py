@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from adapterctl.registry.names import adapter_name, combined_name
 from adapterctl.training.job import TrainingJob, training_key
 from adapterctl.training.settings import LoraSettings, TrainingSettings
 from adapterctl.workflows.descriptions import adapter_description
+from adapterctl.workflows.folders import checked_folder
 from adapterctl.workflows.reporting import SilentStage
 from adapterctl.workflows.scoring import Scorer, Subject
 from adapterctl.workflows.session import Session, StepRecord, options_of
@@ -120,15 +122,20 @@ def _book_killed_attempts(session: Session, lang: str, key: str, result: Trainin
     """Put on the books what killed attempts at this training took: a killed process cannot do so itself.
 
     The training's own clock goes on with its checkpoints; what it knows beyond this attempt and the failed ones in the
-    ledger was lost to kills. CPU seconds are taken to be wall seconds of one core.
+    ledger was lost to kills. CPU seconds are taken to be wall seconds of one core, accelerators to be held as in this
+    attempt.
     """
     if result.reused:
         return
     failed = session.ledger.entries(step="train", key=key, outcome=FAILED)
-    known = record.meter.usage.wall_seconds + sum(entry.usage.wall_seconds for entry in failed)
-    lost = result.seconds - known
+    own = record.meter.usage
+    lost = result.seconds - own.wall_seconds - sum(entry.usage.wall_seconds for entry in failed)
     if lost > _LEAST_LOST_SECONDS:
-        session.book("train", lang, key, Usage(wall_seconds=lost, cpu_seconds=lost), outcome=FAILED)
+        devices = {kind: seconds / own.wall_seconds * lost for kind, seconds in own.devices.items()}
+        used = Usage(wall_seconds=lost, cpu_seconds=lost, devices=devices)
+        entry = session.entry("train", lang, key, used, outcome=FAILED)
+        # They were other processes: the seconds must not be taken out of the remainder of this one.
+        session.ledger.append(replace(entry, process=""))
 
 
 def _log_training(run: RunHandle, job: TrainingJob, key: str, result: TrainingResult, curve: bytes) -> None:
@@ -292,34 +299,15 @@ def find_scale(
     return choice
 
 
-def holds(folder: Path, content_hash: str) -> bool:
-    """Tell whether a folder holds the adapter of a content hash, whole."""
-    from adapterctl.errors import AdapterError
-    from adapterctl.lora.adapter import Adapter
-
-    try:
-        return Adapter.open(folder).content_hash == content_hash
-    except AdapterError:
-        return False
-
-
 def pinned_folder(session: Session, lang: str, training: str, content_hash: str, version: int) -> Path:
     """Return the folder of a pinned adapter: the local one where its content is right, else fetched and checked."""
-    from adapterctl.errors import RegistryError
-
-    local = session.workspace.paths.adapter(training)
-    if holds(local, content_hash):
-        return local
-    fetched = session.workspace.paths.pinned(content_hash)
-    if not holds(fetched, content_hash):
-        found = session.registry.version(adapter_name(session.project, lang), version)
-        session.registry.download(found, fetched)
-        if not holds(fetched, content_hash):
-            raise RegistryError(
-                f"{found.name} v{version} does not hold the adapter that the champion was merged from",
-                hint=f"train it again with: adapterctl update --lang {lang}",
-            )
-    return fetched
+    return checked_folder(
+        session,
+        content_hash,
+        [session.workspace.paths.adapter(training)],
+        lambda: session.registry.version(adapter_name(session.project, lang), version),
+        hint=f"train it again with: adapterctl update --lang {lang}",
+    )
 
 
 def as_dict(choice: ScaleChoice) -> dict[str, Any]:

@@ -29,7 +29,9 @@ from adapterctl.workspace import documents
 REQUIRED = ("name", "hours", "money")
 COLUMNS = (*REQUIRED, "kind", "hours_unit", "money_unit", "against", "time_saved", "money_saved")
 _NUMBER = re.compile(r"^-?\d{1,15}(\.\d{1,9})?$")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _MOST_BYTES = 2**20
+_MOST_ROWS = 1000
 
 
 def load_table(path: Path) -> tuple[Row, ...]:
@@ -46,6 +48,9 @@ def load_table(path: Path) -> tuple[Row, ...]:
     else:
         records = []
         problems.append(Problem(str(path), "is neither .csv nor .yaml", "the columns are " + ", ".join(COLUMNS)))
+    if len(records) > _MOST_ROWS:
+        problems.append(Problem(str(path), f"has {len(records)} rows; a printed table has at most {_MOST_ROWS}"))
+        records = []
     rows: list[Row] = []
     places: dict[str, str] = {}
     for where, record in records:
@@ -79,6 +84,10 @@ def _csv_records(path: Path, problems: list[Problem]) -> list[tuple[str, dict[st
         return []
     if len(content) > _MOST_BYTES:
         problems.append(Problem(str(path), f"is larger than {_MOST_BYTES // 2**10} KiB, which no printed table is"))
+        return []
+    if found := _CONTROL.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        problems.append(Problem(f"{path}:{line}", "holds a control character", "remove it"))
         return []
     # Spreadsheets of many countries write semicolons.
     head = text.partition("\n")[0]

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.support.cli import Result, invoke
@@ -14,6 +15,9 @@ from tests.support.small_workspace import make_small_workspace
 
 from adapterctl.accounting.ledger import Entry, Ledger
 from adapterctl.accounting.usage import Usage
+from adapterctl.workflows.books import cost_report, trainings
+from adapterctl.workflows.session import reading
+from adapterctl.workflows.steps import _book_killed_attempts
 from adapterctl.workspace.workspace import Workspace
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "cost-table.csv"
@@ -170,7 +174,7 @@ def test_the_comparison_reads_well(costs: Callable[..., Result]) -> None:
     out = costs("compare").out
     assert "update, merged takes" in out
     assert "56.7 % less" in out
-    assert "In money, merging is ahead from update 1 on, the set-up included." in out
+    assert "In money, merging is ahead from update 1 on, the set-up included, if every update is like the last." in out
     assert "merged: measured at the last update ('ja'); combined: measured by adapterctl baseline." in out
     assert "Prices of 2026-11-20 in EUR; one machine; hours that were worked are paid." in out
 
@@ -292,3 +296,88 @@ def test_a_wrong_price_sheet_is_told_with_its_line(booked: Path, tmp_path: Path)
         done = invoke("-C", booked, "cost", command, "--prices", sheet)
         assert done.exit_code == 2
         assert "wrong.yaml:2: spot_factor: must be at most 1, not 3" in done.err
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "0", "-1"])
+def test_a_rate_that_is_no_price_is_refused(here: Path, rate: str) -> None:
+    done = invoke("cost", "audit", EXAMPLE, "--rate", rate)
+    assert (done.exit_code, done.out) == (2, "")
+    assert "--rate" in done.err
+
+
+def test_running_what_was_done_once_more_makes_it_no_dearer(booked: Path, prices: Path, tmp_path: Path) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(booked, root)
+    commands = [("report",), ("compare",)]
+    before = [invoke("-C", root, "cost", *command, "--prices", prices, "--json").json for command in commands]
+    book(root, "setup", "", [("process", "", 40.0, 0)])
+    book(root, "baseline", "combined", [("evaluate", "combined", 30.0, 0), ("process", "combined", 50.0, 0)])
+    book(root, "update", "ja", [("evaluate", "candidate", 15.0, 0), ("process", "ja", 25.0, 0)])
+    after = [invoke("-C", root, "cost", *command, "--prices", prices, "--json").json for command in commands]
+    assert after == before
+
+
+def test_scoring_the_champion_is_no_part_of_retraining_everything(empty: Path, prices: Path, tmp_path: Path) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(empty, root)
+    book_setup(root)
+    book_update(root)
+    workspace = Workspace.open(root)
+    rows = sum(rows_of(workspace, lang) for lang in workspace.languages) * workspace.config.defaults.training.epochs
+    steps = [("train", "combined", 260.0, rows), ("evaluate", "combined", 20.0, 0), ("evaluate", "champion", 15.0, 0)]
+    book(root, "baseline", "combined", [*steps, ("process", "combined", 315.0, 0)])
+    scenarios = invoke("-C", root, "cost", "compare", "--prices", prices, "--json").json["scenarios"]
+    report = invoke("-C", root, "cost", "report", "--prices", prices, "--json").json
+    # 260 + 20, and the 20 seconds that belong to no step.
+    assert scenarios[0]["combined"]["busy_seconds"]["value"] == pytest.approx(300.0)
+    assert report["comparison"]["retrain"]["seconds"]["value"] == pytest.approx(300.0)
+
+
+def test_a_language_is_added_once_and_then_updated(booked: Path, prices: Path, tmp_path: Path) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(booked, root)
+    book(root, "update", "ko", [("train", "ko", 70.0, 40), ("process", "ko", 100.0, 0)])
+    for path in [Workspace.open(root).paths.ledger]:
+        path.write_text(path.read_text("utf-8").replace('"update ko"', '"first ko"'), encoding="utf-8")
+    book(root, "update", "ko", [("train", "ko", 30.0, 10), ("process", "ko", 50.0, 0)])
+    _, update, add = invoke("-C", root, "cost", "compare", "--prices", prices, "--json").json["scenarios"]
+    assert add["merged"]["wall_seconds"]["value"] == pytest.approx(100.0)
+    assert update["merged"]["wall_seconds"]["value"] == pytest.approx(50.0)
+
+
+def test_without_prices_nothing_is_said_about_money(booked: Path, tmp_path: Path) -> None:
+    free = tmp_path / "free.yaml"
+    free.write_text("cpu_core_hour: 0\n", encoding="utf-8")
+    assert "In money" not in invoke("-C", booked, "cost", "compare", "--prices", free).out
+    told = invoke("-C", booked, "cost", "project", "--prices", free, "--out", tmp_path / "out", "--json").json
+    assert list(told["break_even"]) == ["wall"]
+
+
+def test_what_kills_took_is_added_to_the_command_that_went_on(booked: Path, tmp_path: Path) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(booked, root)
+    session = reading(Workspace.open(root), "update")
+    session.update_id = "went on"
+    record = SimpleNamespace(meter=SimpleNamespace(usage=Usage(wall_seconds=10.0, devices={"H200": 20.0})))
+    _book_killed_attempts(session, "ja", "key", SimpleNamespace(reused=False, seconds=30.0), record)
+    session.book("train", "ja", "key", Usage(wall_seconds=10.0))
+    session.book("process", "ja", "", Usage(wall_seconds=25.0))
+    found = cost_report(session).comparison.update
+    # 25 seconds of this command and the 20 that were lost; 15 of it belong to no step.
+    assert found.line("train").seconds.value == pytest.approx(30.0)
+    assert found.seconds.value == pytest.approx(45.0)
+    # The two accelerators of this attempt were held by those that were lost, too.
+    (lost,) = session.ledger.entries(update_id="went on", outcome="failed")
+    assert lost.usage.devices == {"H200": pytest.approx(40.0)}
+
+
+def test_the_rest_of_an_interrupted_training_is_no_fast_training() -> None:
+    """A kill took 90 of 100 seconds; the attempt that went on counts all rows, but only its own ten."""
+    of = {"command": "update", "subject": "ja", "step": "train"}
+    other = Entry.now(**of, key="b", usage=Usage(wall_seconds=50.0, row_epochs=100), update_id="u0")
+    went_on = Entry.now(**of, key="a", usage=Usage(wall_seconds=10.0, row_epochs=100, tokens=7), update_id="u1")
+    lost = Entry.now(**of, key="a", usage=Usage(wall_seconds=90.0), update_id="u1", outcome="failed")
+    never = Entry.now(**of, key="c", usage=Usage(wall_seconds=5.0), update_id="u2", outcome="failed")
+    first, second = trainings([other, went_on, lost, never])
+    assert first == other
+    assert (second.id, second.usage) == (went_on.id, Usage(wall_seconds=100.0, row_epochs=100, tokens=7))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from tests.support.completion_server import Serve, ordered
 
-from adapterctl.errors import AdapterctlError, AdapterError, UsageError
+from adapterctl.errors import AdapterctlError, AdapterError, EndpointError, UsageError
 from adapterctl.evaluation.answers import answer, prepare
 from adapterctl.evaluation.engine import Engine, PreparedRow
 from adapterctl.evaluation.scoring import LocalEngine
@@ -122,6 +124,40 @@ def test_a_text_of_one_token_says_nothing(serve: Serve, engine: Any, reading: li
     bare = PreparedRow(reading[0].example, reading[0].task, (1,), (), 0, "")
     assert list(engine(server).readings([bare])) == [(0, (0.0, 0))]
     assert server.bodies == []
+
+
+def test_half_a_character_at_the_end_can_be_written_to_a_file(
+    serve: Serve, engine: Any, writing: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that is cut at its longest may end within a surrogate pair, of which JSON can write one half."""
+    one = engine(serve())
+    monkeypatch.setattr(one, "_choices", lambda body, count: [{"text": " moon \ud83d", "finish_reason": "length"}])
+    assert list(one.texts(writing[:1])) == [(0, ("moon ?", False))]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "told"),
+    [
+        ("[" * 200_000, EndpointError, "answers with something that is not JSON"),
+        ('{"choices": [{"index": [], "text": "x"}]}', EndpointError, "one choice for each prompt"),
+        (
+            '{"choices": [{"index": 0, "logprobs": {"token_logprobs": [null, -1' + "0" * 400 + "]}}]}",
+            UsageError,
+            "leaves out",
+        ),
+    ],
+    ids=["nested", "index", "number"],
+)
+def test_an_answer_of_no_use_is_told_and_no_surprise(
+    serve: Serve, engine: Any, reading: list, said: str, kind: type[AdapterctlError], told: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    one, row = engine(serve()), replace(reading[0], prompt=(1, 2))
+    one.check()
+    answered = httpx.Response(200, content=said)
+    monkeypatch.setattr(one._endpoint._client, "request", lambda *_, **__: answered)
+    with pytest.raises(kind, match=told):
+        list(one.readings([row]))
 
 
 def test_no_rows_ask_nothing(serve: Serve, engine: Any) -> None:

@@ -77,3 +77,14 @@ def test_there_is_nothing_to_average_without_a_champion(fresh: Path, program: Pr
     assert done.exit_code == 2
     assert "there is no champion whose adapters could be averaged" in done.err
     assert "adapterctl setup" in done.err
+
+
+def test_a_suite_of_text_that_is_read_has_no_average_to_log(served: Path, copy: Copy, program: Programs) -> None:
+    root = copy(served)
+    suite = root / "evaluation" / "suite.yaml"
+    tasks = suite.read_text("utf-8").split("# Rows on which choices")[0]
+    suite.write_text(f"{tasks}\n  general:\n    kind: perplexity\n\ntest:\n  - general/{{lang}}.jsonl\n", "utf-8")
+    done = program(root, "baseline", "--kind", "linear", "--json")
+    assert done.exit_code == 0, done.err
+    assert done.json["scores"]["average"] is None
+    assert {cell["metric"] for cell in done.json["verdict"]["cells"]} == {"bits_per_byte"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -58,11 +60,13 @@ def test_the_same_adapter_by_all_its_names_has_one_scorecard(served: Path, progr
         (["./nowhere"], "there is no folder './nowhere'"),
         (["ja@champion/1"], "there is no model"),
         (["../../etc"], "there is no folder"),
+        (["~nobody-of-that-name/x"], "there is no folder"),
         (["combined"], "there is no combined adapter yet"),
         (["base", "--task", "poems"], "the suite has no task 'poems'"),
         (["base", "--lang", "ko"], "language 'ko' is not in this workspace"),
         (["base", "--url", "http://localhost:1/v1"], "--engine openai and --url go together"),
         (["base", "--lm-eval", "x", "--task", "reasoning"], "--lm-eval brings its own tasks"),
+        (["base", "--lm-eval", ","], "--lm-eval names no task"),
         (["base", "--suite", "none.yaml"], "none.yaml"),
     ],
 )
@@ -103,6 +107,45 @@ def test_another_metric_needs_no_new_answer(served: Path, copy: Copy, program: P
     before = kept_rows(root)
     assert program(root, "evaluate", "base", "--json").exit_code == 0
     assert kept_rows(root) == before
+
+
+def test_kept_scores_under_another_first_metric_are_those_of_a_fresh_evaluation(
+    served: Path, copy: Copy, program: Programs, tmp_path: Path
+) -> None:
+    root = copy(served)
+    for split in ("dev", "test"):
+        assert program(root, "evaluate", "base", "--split", split).exit_code == 0
+    before = kept_rows(root)
+    metrics = "[rouge_l, rouge_1, rouge_2, chrf]"
+    change(
+        root,
+        "evaluation/suite.yaml",
+        "kind: summarization",
+        f"kind: summarization\n    metric: chrf\n    metrics: {metrics}",
+    )
+    kept, fresh = tmp_path / "kept.jsonl", tmp_path / "fresh.jsonl"
+    done = program(root, "evaluate", "base", "--json", "--predictions", str(kept))
+    assert done.exit_code == 0, done.err
+    # The answers to the dev rows, which nobody asked for, are kept too.
+    assert kept_rows(root) == before
+    shutil.rmtree(root / ".adapterctl" / "scores")
+    again = program(root, "evaluate", "base", "--json", "--predictions", str(fresh))
+    assert again.json == done.json
+    assert kept.read_text("utf-8") == fresh.read_text("utf-8")
+
+
+def test_other_end_tokens_are_other_answers(served: Path, copy: Copy, program: Programs) -> None:
+    root = copy(served)
+    assets = Path(str(files("adapterctl.pocket").joinpath("assets")))
+    shutil.copytree(assets, root / "model")
+    change(root, "adapterctl.yaml", "path: pocket", "path: ./model")
+    asked = ("evaluate", "base", "--task", "summarization", "--lang", "de")
+    assert program(root, *asked).exit_code == 0
+    before = kept_rows(root)
+    settings = root / "model" / "generation_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text("utf-8")), "eos_token_id": [1, 7]}), "utf-8")
+    assert program(root, *asked).exit_code == 0
+    assert kept_rows(root) == before + 2
 
 
 def test_a_suite_of_its_own(served: Path, copy: Copy, program: Programs) -> None:
@@ -201,10 +244,14 @@ def test_a_served_model_scores_what_it_scores_here(
     assert score_files(root) == before
 
 
-def test_an_endpoint_that_is_not_there_is_worth_a_retry(served: Path, program: Programs) -> None:
-    done = program(served, "evaluate", "--engine", "openai", "--url", "http://user:secret@127.0.0.1:9/v1")
+def test_an_endpoint_that_is_not_there_is_worth_a_retry(served: Path, copy: Copy, program: Programs) -> None:
+    root = copy(served)
+    done = program(root, "evaluate", "--engine", "openai", "--url", "http://user:secret@127.0.0.1:9/v1")
     assert done.exit_code == 5, done.err
     assert "secret" not in done.err
+    books = (root / ".adapterctl" / "ledger.jsonl").read_text("utf-8")
+    assert '"evaluate"' in books
+    assert "secret" not in books
     assert "Traceback" not in done.err
 
 

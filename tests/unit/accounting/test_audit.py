@@ -155,3 +155,40 @@ def test_the_dictionary_says_all():
     assert plain["consistent"] is False
     assert [one["name"] for one in plain["rows"] if not one["consistent"]] == ["initial combined"]
     assert plain["savings"][0]["due_percent"] == pytest.approx(38.8889, abs=1e-4)
+
+
+def test_rows_that_cost_nothing_are_no_division_by_zero():
+    found = audit([row("a", "1", "0"), row("b", "1", "0"), row("c", "1.0", "100", against="b", time="10", paid="150")])
+    assert (found.rate.low, found.rate.high) == (0.0, 1.0)
+    assert [one.consistent for one in found.rows] == [True, True, False]
+    assert found.as_dict()["rows"][0]["busy_hours"] == [0.0, None]
+    # Money of nothing leaves nothing to save from, and never 150 % of it.
+    money = next(one for one in found.savings if one.quantity == "money")
+    assert (money.due, money.consistent) == (None, False)
+    assert money.reason == "150 % is printed, there is nothing to save from"
+
+
+def test_savings_against_hours_that_should_be_none():
+    rows = [row("a", "45", "450"), row("b", "45", "450"), row("c", "45", "0.1"), row("d", "45", "450", against="c")]
+    time, money = audit(rows).savings
+    # 0.1 at 10 an hour are no hour at all.
+    assert time.due is None
+    assert money.due == pytest.approx(100 * (1 - 450 / 0.1))
+
+
+def test_hours_that_may_be_none_tell_no_rate():
+    (found,) = faults([row("a", "0.5", "10", unit=1.0)])
+    assert (found.where, found.message) == ("a", "0.5 hours, rounded to 1, may be none and tell no rate")
+
+
+def test_a_given_rate_corrects_hours_and_savings_alike():
+    rows = [row("a", "1", "30"), row("b", "2", "60"), row("wrong", "9", "60"), row("c", "1", "30", against="wrong")]
+    found = audit(rows, rate=20.0)
+    assert "either the hours are 3 " in next(one.reason for one in found.rows if one.row.name == "wrong")
+    # Against 60 / 20 = 3 h, not against 60 / 30 = 2 h.
+    assert found.savings[0].due == pytest.approx(100 * (1 - 1 / 3))
+
+
+def test_large_amounts_are_told_with_all_their_digits():
+    found = audit([row("a", "1000", "1234567"), row("b", "2000", "2469134"), row("c", "1000", "2234567")])
+    assert found.rows[2].reason.startswith("2234567 for 1000 h is 2234.57 an hour; ")

@@ -204,3 +204,13 @@ def test_the_picture_is_a_png_of_its_own_size(tmp_path):
         width, height = struct.unpack(">II", picture[16:24])
         assert (width, height) == (1350, 630)
     assert measured != marked
+
+
+def test_what_is_left_out_is_not_in_the_remainder_either():
+    entries = [
+        entry("train", 50, 50), entry("evaluate", 10, 10), entry("evaluate", 20, 20, subject="champion"),
+        entry("process", 100, 100),
+    ]  # fmt: skip
+    found = side("retrain-all", entries, SHEET, without=("champion",))
+    assert (found.line("evaluate").seconds, found.line(REMAINDER).seconds) == (Amount(10.0), Amount(20.0))
+    assert found.seconds == Amount(80.0)

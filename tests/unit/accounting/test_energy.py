@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from adapterctl.accounting import energy
 from adapterctl.accounting.energy import Energy, Meters, Reading, between
 from adapterctl.errors import UsageError
 
@@ -54,3 +55,22 @@ def test_codecarbon_tells_the_energy_of_a_busy_core_and_writes_no_file(tmp_path,
     assert 0.1 < drawn.joules < 2000
     assert (drawn.measured, drawn.cpu_share) == (False, 1.0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_counter_that_began_anew_leaves_its_seconds_to_be_computed():
+    start, end = Reading(0.0, {"a": 900.0, "b": 1.0}), Reading(4.0, {"a": 5.0, "b": 21.0})
+    assert between(start, end, frozenset("ab")) == Energy(20.0, True, 0.0, 4.0)
+
+
+def test_a_driver_that_goes_away_stops_nothing(monkeypatch):
+    class Lost(Exception):
+        pass
+
+    class Nvml:
+        NVMLError = Lost
+
+        def nvmlDeviceGetCount(self):
+            raise Lost("GPU is lost")
+
+    monkeypatch.setattr(energy, "_nvml", Nvml)
+    assert Meters().read().devices == {}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterctl.accounting.entries import Entry
+from adapterctl.accounting.entries import Entry, attempts
 from adapterctl.accounting.ledger import Ledger
 from adapterctl.accounting.usage import Usage
 from adapterctl.errors import RegistryError, StorageError
@@ -240,3 +240,27 @@ def test_what_the_store_holds_of_a_later_version_is_noted(tmp_path):
 def test_a_command_about_very_many_models_has_a_short_subject():
     made = Entry.now(command="evaluate", subject="m/1 " * 1000, step="process", key="", usage=Usage())
     assert (len(made.subject), made.subject[-1]) == (300, "…")
+
+
+def test_attempts_end_with_the_one_that_was_done():
+    failed, lost, done = entry(process="1"), entry("process", process="2", outcome="failed"), entry("process")
+    again, other = entry("process", process="3"), entry(update_id="u2")
+    assert attempts([failed, other, lost, done, again], "u1") == [failed, lost, done]
+    assert attempts([failed, lost], "u1") == [failed, lost]
+
+
+@pytest.mark.parametrize("seconds", [10**400, 1e300, -1, True, float("nan"), float("inf")])
+def test_amounts_that_nobody_can_use_are_no_entry(seconds):
+    values = entry().as_dict()
+    values["usage"]["wall_seconds"] = seconds
+    with pytest.raises(ValueError, match="wall_seconds") as caught:
+        Entry.from_dict(values)
+    assert len(str(caught.value)) <= 200
+
+
+def test_texts_of_others_do_nothing_to_terminals_and_files():
+    values = {**entry().as_dict(), "subject": "\x1b[2Jja\ud800"}
+    values["usage"]["devices"] = {"H\x07200\udfff": 1.0}
+    read = Entry.from_dict(values)
+    assert (read.subject, dict(read.usage.devices)) == ("�[2Jja�", {"H�200�": 1.0})
+    assert Entry.now(command="x", subject="a\udcffb", step="s", key="", usage=Usage()).subject == "a�b"

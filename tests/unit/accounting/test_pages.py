@@ -75,3 +75,8 @@ def test_the_metrics_are_sums_over_the_attempts_and_the_highest_peak():
         "usage.choose_scale.wall_seconds": 1.0,
         "usage.choose_scale.device_seconds": 0.75,
     }
+
+
+def test_a_time_before_all_times_is_no_time_of_a_run():
+    (page,) = pages([entry(usage=Usage(wall_seconds=1e30))])
+    assert page.started == 0

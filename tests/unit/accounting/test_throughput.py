@@ -37,3 +37,11 @@ def test_the_speed_is_that_of_a_matrix_product_on_this_machine() -> None:
     seconds = min(timed(lambda: matrix @ matrix) for _ in range(9))
     # Other work on the machine disturbs both; an error of units would be a factor of a thousand.
     assert 1 / 30 < arithmetic_speed() / (2 * 512**3 / seconds) < 30
+
+
+def test_a_projection_holds_the_accelerator_that_it_would_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "arithmetic_speed", lambda: 1e9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA H200")
+    # 4 · 1e6 · 100 operations at 0.4 of 1e9 a second
+    assert projected_training(1_000_000, 100).devices == {"NVIDIA H200": pytest.approx(1.0)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def test_the_first_line_may_be_a_signature(tmp_path):
         ([{"id": "1", "score": True}, *scored(2, 3, 4)], ["line 1: the score of id '1' is not a number: true"]),
         ([{"id": "1", "score": None}, *scored(2, 3, 4)], ["line 1: the score of id '1' is not a number: null"]),
         ([{"id": "1", "score": 10**400}, *scored(2, 3, 4)], ["line 1: the score of id '1' is not a number"]),
+        (["[" * 100_000, *scored(1, 2, 3, 4)], ["line 1: not of the form"]),
+        (['{"signature": "\\ud800"}', *scored(1, 2, 3, 4)], ["line 1: not of the form"]),
         (["1", "[]", *scored(1, 2, 3, 4, 4)], ["line 1: not of", "line 2: not of", "line 7: id '4' is scored twice"]),
     ],
 )
@@ -129,6 +132,10 @@ def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path):
     with pytest.raises(DataError, match=r"did not end within 4 seconds(.|\n)*waiting"):
         run(script, tmp_path, timeout_seconds=4)
     child = int((tmp_path / "child").read_text())
+    # The signal has been sent; the system may take a moment to carry it out.
+    patience = time.monotonic() + 20
+    while _runs(child) and time.monotonic() < patience:
+        time.sleep(0.05)
     assert not _runs(child)
 
 
@@ -159,3 +166,8 @@ def test_a_command_need_not_read(tmp_path):
     many = [Example(id=f"{n}", lang="ja", task="t", reference="r" * 50, input="x" * 50) for n in range(1, 5)] * 1000
     metric = ExternalMetric(command=[sys.executable, "-c", script])
     assert external_scores("m", metric, many, ["p"] * 4000, tmp_path)[0][:4] == [0.125, 0.25, 0.375, 0.5]
+
+
+def test_a_zero_byte_in_an_argument(tmp_path):
+    with pytest.raises(DataError, match=f"cannot be started: {sys.executable}: embedded null byte"):
+        run("", tmp_path, command=[sys.executable, "a\0b"])

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-from tests.support.gate_rows import CHAMPION, QUICK, accuracy_cards, card, rows, text_row
+from tests.support.gate_rows import CHAMPION, QUICK, accuracy_cards, card, class_row, rows, text_row
 
 from adapterctl.evaluation.gate import gate
 from adapterctl.evaluation.metrics import make_scorecard
 from adapterctl.evaluation.policy import GateSettings
-from adapterctl.evaluation.scorecard import Scorecard
+from adapterctl.evaluation.scorecard import Cell, Scorecard
 from adapterctl.evaluation.verdict import Verdict
 from adapterctl.tasks import TaskSettings
 
@@ -73,6 +73,20 @@ def test_what_counts_as_lost_is_told_by_the_metric_itself():
     (cell,) = gate(*(make_scorecard("m", side, tasks) for side in sides), QUICK).cells
     assert (cell.metric, cell.unseen) == ("accuracy_norm", 0)
     assert cell.difference == pytest.approx(-1 / 30)
+
+
+@pytest.mark.parametrize(("sizes", "outcome"), [((40, 40, 40), "pass"), ((58, 58, 4), "inconclusive")])
+def test_unseen_losses_of_a_small_class_cost_a_macro_mean_more(sizes, outcome):
+    """120 rows without a loss leave 2.5 % unseen: in a class of a third of the rows that costs macro-F1 0.025 at most,
+    in one of a thirtieth it may cost 0.025 · 30 / 3 = 0.25.
+    """
+    answers = [answer for answer, size in enumerate(sizes) for _ in range(size)]
+    champion = [class_row("de", "label", number, answer, answer) for number, answer in enumerate(answers)]
+    other = [replace(one, details={**one.details, "log_likelihoods": [-2.0] * 3}) for one in champion]
+    (cell,) = gate(card(other), card(champion), GateSettings(margin=0.1, resamples=999)).cells
+    assert (cell.metric, cell.difference) == ("macro_f1", 0)
+    assert cell.unseen == pytest.approx(0.0247, abs=1e-4)
+    assert cell.outcome == outcome
 
 
 def test_gains_outweigh_what_may_be_unseen():
@@ -148,6 +162,31 @@ def test_a_gain_is_required_of_the_updated_language_alone():
     lacking = gate(gained(0.06), CHAMPION, settings, updated="de").gain
     assert lacking is not None
     assert lacking.outcome == "fail"
+
+
+@pytest.mark.parametrize(("n", "outcome"), [(1, "inconclusive"), (9, "inconclusive"), (10, "pass")])
+def test_a_gain_is_not_shown_by_fewer_rows_than_decide(n, outcome):
+    """Every text gains 0.3 exactly, so that the bound is 0.3 itself; nine of them are too few all the same."""
+    before, after = ([text_row("ja", number, value) for number in range(n)] for value in (0.4, 0.7))
+    settings = GateSettings(resamples=999, required_gain=0.1, inconclusive="pass")
+    gain = gate(card(after), card(before), settings, updated="ja").gain
+    assert gain is not None
+    assert (gain.lower_bound, gain.outcome) == (pytest.approx(0.3), outcome)
+
+
+def test_an_external_metric_beyond_1_is_no_part_of_the_mean():
+    """A command may score from 0 to 100: its difference of 1 would outweigh that of ROUGE, which is 0.1."""
+
+    def side(rouge: float, points: float) -> Scorecard:
+        texts = [text_row("ja", number, rouge) for number in range(20)]
+        scored = tuple(replace(one, task="far", details={"comet": points}) for one in texts)
+        far = Cell("ja", "far", 20, "comet", points, {"comet": points}, scored)
+        return Scorecard("m", (*card(texts).cells, far))
+
+    verdict = gate(side(0.6, 71.0), side(0.5, 70.0), QUICK)
+    assert verdict.language("ja").difference == pytest.approx(0.1)
+    assert verdict.language("ja").champion == pytest.approx(0.5)
+    assert verdict.cell("ja", "far").difference == pytest.approx(1.0)
 
 
 def test_improved_is_said_with_a_correction_for_many_languages():

@@ -80,7 +80,10 @@ def test_perplexity_is_told_apart_from_the_mean():
 
 
 def test_a_scorecard_of_perplexity_alone_has_no_average():
-    summary = Scorecard("m", (read("fr", 2.5),)).summary()
+    card = Scorecard("m", (read("fr", 2.5),))
+    with pytest.raises(DataError, match="no metric that goes from 0 to 1, so that it has no mean"):
+        _ = card.average
+    summary = card.summary()
     assert (summary["average"], summary["languages"]) == (None, {})
 
 

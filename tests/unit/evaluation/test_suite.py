@@ -37,6 +37,7 @@ def test_rows_that_bring_their_own_prompt_have_a_task():
         ({"test": ["data/all.jsonl"]}, "must name the language"),
         ({"test": ["data/{lang}.{split}.jsonl"]}, "nothing else in braces"),
         ({"test": ["/data/{lang}.jsonl"]}, "relative"),
+        ({"test": ["data/**{lang}.jsonl"]}, "the two stars must stand alone between slashes"),
         ({"test": SUITE["dev"]}, "dev and test must be different"),
         ({"batch_size": 0}, "greater than or equal to 1"),
         ({"batch_tokens": 0}, "greater than or equal to 1"),
@@ -89,7 +90,9 @@ def test_margins():
     assert GateSettings().margin == 0.02
 
 
-@pytest.mark.parametrize("change", [{"margin": 0}, {"margin": 2}, {"margins": {"a": 0}}, {"confidence": 1}])
+@pytest.mark.parametrize(
+    "change", [{"margin": 0}, {"margin": 2}, {"margins": {"a": 0}}, {"confidence": 1}, {"confidence": 0.5}]
+)
 def test_what_a_gate_may_not_say(change):
     with pytest.raises(ValidationError):
         GateSettings.model_validate(change)

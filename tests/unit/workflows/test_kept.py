@@ -57,7 +57,7 @@ def test_rows_are_known_by_what_they_say() -> None:
 
 def test_scores_come_back_as_they_were(tmp_path) -> None:
     kept = KeptScores(tmp_path / "scores" / "k.json")
-    kept.add(["r1"], [SCORE], {"rouge_l": "some signature"})
+    kept.add(["r1"], [SCORE], {"rouge_l": "some signature"}, "rouge_l")
     kept.write()
     again = KeptScores.read(kept.path, "ja", "recap")
     assert again == kept
@@ -68,9 +68,10 @@ def test_scores_come_back_as_they_were(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b'{"scores": {}}', b'{"signatures": {}, "sets": {}, "scores": {"r": {"id": "1"}}}',
-     b'{"signatures": {}, "sets": {}, "scores": {"r": {"id": "1", "made_up": 2}}}',
-     b'{"signatures": 3, "sets": {}, "scores": {}}', b"\xff\xfe"],
+    [b"", b"{", b"[]", b"null", b'{"scores": {}}',
+     b'{"signatures": {}, "primary": "", "sets": {}, "scores": {"r": {"id": "1"}}}',
+     b'{"signatures": {}, "primary": "", "sets": {}, "scores": {"r": {"id": "1", "made_up": 2}}}',
+     b'{"signatures": 3, "primary": "chrf", "sets": {}, "scores": {}}', b"\xff\xfe"],
 )  # fmt: skip
 def test_a_damaged_file_holds_nothing(tmp_path, content: bytes) -> None:
     path = tmp_path / "k.json"
@@ -80,10 +81,20 @@ def test_a_damaged_file_holds_nothing(tmp_path, content: bytes) -> None:
 
 def test_a_file_cut_anywhere_holds_nothing_or_everything(tmp_path) -> None:
     kept = KeptScores(tmp_path / "k.json")
-    kept.add(["r1"], [SCORE], {"rouge_l": "s"})
+    kept.add(["r1"], [SCORE], {"rouge_l": "s"}, "rouge_l")
     kept.write()
     whole = kept.path.read_bytes()
     assert json.loads(whole)["scores"]["r1"]["prediction"] == "短"
     for end in range(0, len(whole.rstrip()), 7):
         kept.path.write_bytes(whole[:end])
         assert KeptScores.read(kept.path, "ja", "recap").scores == {}
+
+
+def test_another_first_metric_of_the_same_ones_judges_differently(tmp_path) -> None:
+    kept, signatures = KeptScores(tmp_path / "k.json"), {"rouge_l": "s", "chrf": "t"}
+    kept.add(["r1"], [SCORE], signatures, "rouge_l")
+    kept.write()
+    again = KeptScores.read(kept.path, "ja", "recap")
+    assert again.judged_by({"chrf": "t", "rouge_l": "s"}, "rouge_l")
+    assert not again.judged_by(signatures, "chrf")
+    assert not again.judged_by({**signatures, "chrf": "u"}, "rouge_l")

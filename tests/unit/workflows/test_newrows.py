@@ -83,3 +83,9 @@ def test_lower_is_better_for_texts_that_are_read() -> None:
     assert found.difference == pytest.approx(1.5)
     # The gains are 1 and 2 bits.
     assert 1.0 <= found.low <= 1.5 <= found.high <= 2.0
+
+
+def test_a_champion_of_an_earlier_version_has_no_scorecard_that_can_be_read() -> None:
+    earlier = session(BEFORE)
+    earlier.registry.read_json = lambda place, path: {"schema": 1, "model": "champion", "cells": []}
+    assert new_rows(earlier, AFTER, BEFORE, CHAMPION) == ()

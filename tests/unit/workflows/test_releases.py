@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.adapters import make_adapter
 
 from adapterctl.errors import RegistryError, UsageError
 from adapterctl.registry.versions import Version
 from adapterctl.workflows import releases
+from adapterctl.workflows.candidates import subject_of
 from adapterctl.workflows.releases import RELEASE_RUN_TAG, Release
+from adapterctl.workspace.layout import state_paths
 
 NAME = "pocket-merged"
 
@@ -55,7 +60,7 @@ class FakeRegistry:
 def release(version: int, verdict: dict[str, Any] | None = None) -> Release:
     return Release(
         version=version, created="", reason="setup", base="pocket", base_identity="b", recipe={}, scale=1.0,
-        adapters={}, content_hash=f"h{version}", merge_key="m", scores={}, verdict=verdict,
+        adapters={}, content_hash=f"{version:064x}", merge_key="0" * 64, scores={}, verdict=verdict,
     )  # fmt: skip
 
 
@@ -119,7 +124,7 @@ def test_the_champion_that_is_required() -> None:
         releases.require_champion(FakeRegistry({}), "pocket", "do this")  # type: ignore[arg-type]
     assert caught.value.hint == "do this"
     found = releases.require_champion(FakeRegistry({"champion": 2}), "pocket", "")  # type: ignore[arg-type]
-    assert found.content_hash == "h2"
+    assert found.content_hash == release(2).content_hash
 
 
 def test_the_latest_run_of_a_version_tells_what_it_is() -> None:
@@ -152,3 +157,26 @@ def test_what_passed() -> None:
 def test_what_the_gate_said_in_a_word(verdict: dict[str, Any] | None, gate: str, passed: bool, waits: bool) -> None:
     found = release(1, verdict)
     assert (found.gate, found.passed, found.waits) == (gate, passed, waits)
+
+
+@pytest.mark.parametrize("name", ["content_hash", "merge_key"])
+@pytest.mark.parametrize("value", ["../../etc", "/tmp/" + "a" * 59, "A" * 64, "a" * 64 + "\n", ""])
+def test_what_becomes_a_path_is_a_hash(name: str, value: str) -> None:
+    registry: Any = FakeRegistry({})
+    written = release(1).model_dump(mode="json")
+    registry.read_json = lambda place, path: {**written, name: value}
+    with pytest.raises(RegistryError, match=r"has no readable release\.json"):
+        releases.read_release(registry, registry.version(NAME, 1))
+
+
+def test_the_scores_of_another_adapter_are_not_kept_under_a_releases_name(tmp_path: Path) -> None:
+    def download(version: Version, folder: Path) -> None:
+        make_adapter(folder)
+
+    registry: Any = FakeRegistry({})
+    registry.download = download
+    session: Any = SimpleNamespace(
+        workspace=SimpleNamespace(paths=state_paths(tmp_path)), registry=registry, project="pocket"
+    )
+    with pytest.raises(RegistryError, match="does not hold the adapter that its content hash names"):
+        subject_of(session, release(1), "champion")

@@ -153,3 +153,20 @@ def test_a_file_without_prices(write, text, said):
 def test_a_price_sheet_that_is_missing(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load_prices(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.yaml"])
+def test_a_table_that_nobody_printed_is_refused_before_it_takes_minutes(write, name):
+    rows = "name,hours,money\n" + "".join(f"r{number},1,1\n" for number in range(1001))
+    if name.endswith("yaml"):
+        rows = "rows:\n" + "".join(f"  - {{name: r{number}, hours: 1, money: 1}}\n" for number in range(1001))
+    with pytest.raises(DataError) as caught:
+        load_table(write(rows, name))
+    assert caught.value.problems[0].message == "has 1001 rows; a printed table has at most 1000"
+
+
+def test_names_that_would_command_a_terminal_are_refused(write):
+    with pytest.raises(DataError) as caught:
+        load_table(write("name,hours,money\na,1.0,30\n\x1b[2Jb,1.0,30\n"))
+    (found,) = caught.value.problems
+    assert (found.where.rpartition(":")[2], found.message) == ("3", "holds a control character")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -227,9 +228,21 @@ def project(
     emit(ctx, {**found.as_dict(), "files": [str(path) for path in files]}, text)
 
 
+def _a_number(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not isfinite(value):
+        raise click.BadParameter(f"{value} is no price.", ctx, option)
+    return value
+
+
 @cost.command("audit")
 @click.argument("table", metavar="TABLE", type=click.Path(path_type=Path))
-@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="PRICE", help="The hourly rate, where known.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    callback=_a_number,
+    metavar="PRICE",
+    help="The hourly rate, where known.",
+)
 @click.option(
     "--workers", type=click.IntRange(1), metavar="W", help="Machines that worked side by side at most, where known."
 )
@@ -264,8 +277,8 @@ def _audit_text(console: Console, found: Audit) -> None:
         (
             one.row.name,
             one.row.kind,
-            f"{one.row.hours.value:g}",
-            f"{one.row.money.value:g}",
+            one.row.hours.text,
+            one.row.money.text,
             f"{one.rates.low:.2f} to {one.rates.high:.2f}" if one.rates else "–",
             f"{one.busy_hours.low:.2f} to {one.busy_hours.high:.2f}",
             "ok" if one.consistent else "CONTRADICTS",
@@ -278,7 +291,7 @@ def _audit_text(console: Console, found: Audit) -> None:
             one.row,
             one.quantity,
             "–" if one.printed is None else f"{one.printed:g} %",
-            f"{one.due:.1f} %",
+            "–" if one.due is None else f"{one.due:.1f} %",
             "ok" if one.consistent else "CONTRADICTS",
         )
         for one in found.savings

@@ -118,19 +118,23 @@ def evaluate(
 
     if (engine == "openai") != bool(url):
         raise click.UsageError("--engine openai and --url go together")
-    if harness and (url or tasks or suite):
+    asked = tuple(name.strip() for name in (harness or "").split(",") if name.strip())
+    if harness is not None and not asked:
+        raise click.UsageError("--lm-eval names no task; give some: --lm-eval TASK,TASK or the path of a task file")
+    if asked and (url or tasks or suite):
         raise click.UsageError(
             "--lm-eval brings its own tasks: it goes with neither --task, --suite nor --engine openai"
         )
     named = models or (() if url else ("champion",))
-    with open_session(ctx, "evaluate", " ".join(named) or url or "", data=suite is None) as session:
+    # Not the address, which may hold a password: the subject stands in the books.
+    with open_session(ctx, "evaluate", " ".join(named) or "endpoint", data=suite is None) as session:
         wanted = tuple(session.workspace.require_language(lang) for lang in langs)
         question = Question(
             langs=wanted,
             tasks=tasks,
             split=split,
             suite=suite,
-            harness=tuple(name.strip() for name in (harness or "").split(",") if name.strip()),
+            harness=asked,
             url=url or "",
         )
         done = evaluate_models(session, named, question)
