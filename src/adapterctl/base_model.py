@@ -22,6 +22,7 @@ POCKET = "pocket"
 _IDENTIFYING = ("config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "chat_template.jinja")
 _HUB_DOCUMENTS = ("config.json", "tokenizer.json")
 _WHOLLY_HASHED = 256 * 2**20
+_NO_LIMIT = 10**30
 
 
 class BaseModelSettings(Settings):
@@ -238,6 +239,8 @@ def load_tokenizer(base: BaseModel) -> Any:
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    # What is too long is cut, or refused, and told, where rows become tokens; the tokenizer would warn before that.
+    tokenizer.model_max_length = _NO_LIMIT
     return tokenizer
 
 

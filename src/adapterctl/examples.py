@@ -257,7 +257,7 @@ def _read_file(
         except UnicodeDecodeError as error:
             problems.append(Problem(where, f"is not UTF-8 (byte {error.start} of the line)"))
         except json.JSONDecodeError as error:
-            problems.append(Problem(where, f"is not JSON: {error.msg} at column {error.colno}"))
+            problems.append(Problem(where, f"is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"))
         except ValueError:
             problems.append(Problem(where, "holds a number with too many digits"))
         except RecursionError:

@@ -23,6 +23,10 @@ _DISK_ERRORS = {
     errno.EPERM: ("the operation is not permitted", "change the owner or the mode of the folder"),
     errno.EEXIST: ("a file of that name is in the way", "move that file away"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "move that file away"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+    errno.EBUSY: ("it is in use by the system", "choose another path"),
+    errno.EFBIG: ("the file may not get so large", "raise the limit (ulimit -f), or choose another disk"),
+    errno.EISDIR: ("there is a folder of that name", "remove the folder, or choose another name"),
     errno.EIO: ("the disk reports an input/output error", "check the disk"),
 }
 
@@ -46,7 +50,7 @@ def storage_error(error: OSError, path: Path | None = None, doing: str = "use") 
     if error.errno not in _DISK_ERRORS:
         return None
     reason, mend = _DISK_ERRORS[error.errno]
-    thing = path if path is not None else error.filename or "a file"
+    thing = path if path is not None else error.filename or "standard output, or a file that was open"
     return StorageError(f"cannot {doing} {thing}: {reason}", hint=mend)
 
 

@@ -80,7 +80,7 @@ def render(example: Example, task: TaskSettings, *, chat: bool = False) -> Rende
         if template is None:
             raise DataError(
                 f"task '{example.task}' has no prompt for language '{example.lang}'",
-                hint=f"add tasks.{example.task}.prompt.{example.lang} to evaluation/suite.yaml",
+                hint=f"add tasks.{example.task}.prompt.{example.lang} to the suite file",
             )
         prompt = template.format(
             input=example.input,

@@ -48,7 +48,7 @@ _OLD_KINDS = {
 }
 
 
-def _slots(template: str) -> set[str]:
+def slots_of(template: str) -> set[str]:
     """Return what stands in the braces of a template; a slot is a name without conversion or format."""
     return {
         f"{name}{'!' + conversion if conversion else ''}{':' + form if form else ''}"
@@ -99,7 +99,7 @@ class TaskSettings(Settings):
     def _known_slots(cls, value: str | dict[str, str]) -> str | dict[str, str]:
         for template in value.values() if isinstance(value, dict) else (value,):
             try:
-                unknown = sorted(_slots(template) - SLOTS)
+                unknown = sorted(slots_of(template) - SLOTS)
             except ValueError as error:
                 raise ValueError(f"not a template: {error}; a brace itself is written twice, {{{{ or }}}}") from error
             if unknown:

@@ -93,7 +93,7 @@ def test_a_language_without_prompt_is_told_with_the_key_that_mends_it() -> None:
     task = TaskSettings(kind="generation", prompt={"de": "{input}"})
     with pytest.raises(DataError, match="task 'recap' has no prompt for language 'ja'") as caught:
         render(Example("1", "ja", "recap", "x", input="y"), task)
-    assert caught.value.hint == "add tasks.recap.prompt.ja to evaluation/suite.yaml"
+    assert caught.value.hint == "add tasks.recap.prompt.ja to the suite file"
 
 
 def test_plain_prompts_start_once_targets_end_and_candidates_do_not(tokenizer: Any) -> None:

@@ -2,7 +2,8 @@
 
 A printed number stands for an interval: 3.8 h is anything from 3.75 to 3.85. Hours h ± Δh and money d ± Δd allow the
 rates (d − Δd)/(h + Δh) to (d + Δd)/(h − Δh). The rate that most rows allow is the table's; rows that do not allow it
-contradict the others, and are told what they should say.
+contradict the others, and are told what they should say. Where several largest sets of rows agree, the table alone
+does not say which of them is right: rows that only some of the sets allow are disputed, until a rate is given.
 
 Hours of several machines at work together (``wall``) say nothing about the rate, since money pays for busy hours: their
 money gives the busy hours instead, which must lie between the wall hours and the wall hours times the machines.
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
 
+from adapterctl.accounting.formats import format_amount, format_rounded, format_some
 from adapterctl.errors import Problem
 
 Kind = Literal["busy", "wall"]
+Status = Literal["ok", "disputed", "contradicts"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Printed:
     @property
     def text(self) -> str:
         """The number with the digits that it is printed with."""
-        return _as_printed(self.value, self)
+        return format_rounded(self.value, self.unit)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ class Interval:
         return self.low <= other.high + self._slack and other.low <= self.high + self._slack
 
     @property
+    def text(self) -> str:
+        """Both ends as people read them."""
+        return f"{format_amount(self.low)} to {format_amount(self.high)}"
+
+    @property
     def _slack(self) -> float:
         return 1e-9 * max(1.0, *(abs(end) for end in (self.low, self.high) if isfinite(end)))
 
@@ -101,24 +109,37 @@ def rates(row: Row) -> Interval:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """A largest set of rows that agree: the rates that all of them allow, and their names."""
+
+    rate: Interval
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RowFinding:
     """What became of a row.
 
     Attributes:
         row: The row.
         rates: The rates it allows; None for wall hours.
-        consistent: Whether it agrees with the common rate.
-        busy_hours: The hours that its money pays for at the common rate.
-        due_money: The money that its hours cost at the common rate; None for wall hours.
+        status: ``ok`` where it agrees with every explanation, ``disputed`` with some, ``contradicts`` with none.
+        busy_hours: The hours that its money pays for at the common rate, or at those of all explanations.
+        due_money: The money that its hours cost at the same rates; None for wall hours.
         reason: What is wrong; empty where nothing is.
     """
 
     row: Row
     rates: Interval | None
-    consistent: bool
+    status: Status
     busy_hours: Interval
     due_money: Interval | None
     reason: str = ""
+
+    @property
+    def consistent(self) -> bool:
+        """Whether nothing speaks against the row."""
+        return self.status == "ok"
 
 
 @dataclass(frozen=True)
@@ -149,15 +170,17 @@ class Audit:
     """What a table's numbers say about one another.
 
     Attributes:
-        rate: The rates that the consistent rows have in common.
-        used: The rate that corrections are made with: the given one, else the middle of ``rate``.
+        rate: The rates that the consistent rows have in common; None where several explanations are left.
+        used: The rate that corrections are made with: the given one, else the middle of ``rate``; None without.
+        explanations: The largest sets of rows that agree, by rising rate: one, or several that nothing ranks.
         rows: Every row.
         savings: Every saving that the rows name a counterpart for.
         notes: What was found beyond single rows.
     """
 
-    rate: Interval
-    used: float
+    rate: Interval | None
+    used: float | None
+    explanations: tuple[Explanation, ...]
     rows: tuple[RowFinding, ...]
     savings: tuple[Saving, ...]
     notes: tuple[str, ...] = ()
@@ -174,30 +197,16 @@ class Audit:
             "consistent": self.consistent,
             "rate": _pair(self.rate),
             "used_rate": self.used,
+            "explanations": [{"rate": _pair(one.rate), "rows": list(one.rows)} for one in self.explanations],
             "rows": [
-                {
-                    "name": one.row.name,
-                    "hours": one.row.hours.value,
-                    "money": one.row.money.value,
-                    "kind": one.row.kind,
-                    "consistent": one.consistent,
-                    "rates": _pair(one.rates),
-                    "busy_hours": _pair(one.busy_hours),
-                    "due_money": _pair(one.due_money),
-                    "reason": one.reason,
-                }
+                {"name": one.row.name, "hours": one.row.hours.value, "money": one.row.money.value, "kind": one.row.kind}
+                | {"consistent": one.consistent, "status": one.status, "rates": _pair(one.rates)}
+                | {"busy_hours": _pair(one.busy_hours), "due_money": _pair(one.due_money), "reason": one.reason}
                 for one in self.rows
             ],
             "savings": [
-                {
-                    "row": one.row,
-                    "against": one.against,
-                    "quantity": one.quantity,
-                    "due_percent": one.due,
-                    "printed_percent": one.printed,
-                    "consistent": one.consistent,
-                    "reason": one.reason,
-                }
+                {"row": one.row, "against": one.against, "quantity": one.quantity, "due_percent": one.due}
+                | {"printed_percent": one.printed, "consistent": one.consistent, "reason": one.reason}
                 for one in self.savings
             ],
             "notes": list(self.notes),
@@ -234,24 +243,20 @@ def faults(rows: Sequence[Row]) -> list[Problem]:
     return list(dict.fromkeys(problems))
 
 
-def common_rate(intervals: Sequence[Interval]) -> Interval:
-    """Return the rates that most of the intervals have in common; of several, those of the narrowest choice first.
+def explanations(rows: Sequence[Row]) -> tuple[Explanation, ...]:
+    """Return the largest sets of rows with busy hours that have a rate in common, by rising rate.
 
-    The number of intervals over a point changes at their ends only, so the ends are all that must be tried. Where two
-    groups of rows are equally large the one that agrees more closely is taken.
+    The set of rows that allow a rate grows at the lower ends of their intervals only, which are all that must be tried.
     """
-    best: list[Interval] = []
-    for start in intervals:
-        over = [one for one in intervals if one.holds(start.low)]
-        if (len(over), -_shared(over)) > (len(best), -_shared(best)):
-            best = over
-    return Interval(max(one.low for one in best), min(one.high for one in best))
-
-
-def _shared(intervals: Sequence[Interval]) -> float:
-    if not intervals:
-        return float("inf")
-    return min(one.high for one in intervals) - max(one.low for one in intervals)
+    allowed = [(row.name, rates(row)) for row in rows if row.kind == "busy"]
+    found: dict[tuple[str, ...], Interval] = {}
+    for _, start in allowed:
+        over = [(name, one) for name, one in allowed if one.holds(start.low)]
+        names = tuple(name for name, _ in over)
+        found[names] = Interval(max(one.low for _, one in over), min(one.high for _, one in over))
+    most = max(len(names) for names in found)
+    largest = [Explanation(rate, names) for names, rate in found.items() if len(names) == most]
+    return tuple(sorted(largest, key=lambda one: one.rate.low))
 
 
 def audit(rows: Sequence[Row], *, rate: float | None = None, workers: int | None = None) -> Audit:
@@ -267,52 +272,79 @@ def audit(rows: Sequence[Row], *, rate: float | None = None, workers: int | None
     """
     if found := faults(rows):
         raise ValueError(str(found[0]))
-    common = common_rate([rates(row) for row in rows if row.kind == "busy"])
-    used = common.middle if rate is None else rate
-    findings = tuple(_finding(row, common, used, workers) for row in rows)
-    notes = []
-    if rate is not None and not common.holds(rate):
-        notes.append(
-            f"the given rate of {rate:g} is not among the rates that most rows allow, "
-            f"{common.low:.2f} to {common.high:.2f}"
-        )
+    largest = explanations(rows)
+    # Two largest sets never allow the same rate: together they would be a larger one.
+    chosen = tuple(one for one in largest if rate is not None and one.rate.holds(rate))
+    left = chosen or largest
+    common = left[0].rate if len(left) == 1 else None
+    used = rate if rate is not None else common.middle if common else None
+    findings = tuple(_finding(row, [one.rate for one in left], used, workers) for row in rows)
     by_name = {one.row.name: one for one in findings}
     savings = [s for one in findings if one.row.against for s in _savings(one, by_name[one.row.against], used)]
-    return Audit(common, used, findings, tuple(savings), tuple(notes))
+    return Audit(common, used, largest, findings, tuple(savings), _notes(largest, chosen, rate))
 
 
-def _finding(row: Row, common: Interval, used: float, workers: int | None) -> RowFinding:
-    # Where most rows cost nothing, money pays for any number of hours.
-    most = row.money.high / common.low if common.low > 0 else float("inf")
-    busy = Interval(max(0.0, row.money.low) / common.high, most)
+def _notes(largest: Sequence[Explanation], chosen: Sequence[Explanation], rate: float | None) -> tuple[str, ...]:
+    outside = rate is not None and not chosen
+    if len(largest) == 1:
+        among = f"among the rates that most rows allow, {largest[0].rate.text}"
+        return (f"the given rate of {rate:g} is not {among}",) if outside else ()
+    size = len(largest[0].rows)
+    many = f"{len(largest)} sets of {size} rows agree, none larger" if size > 1 else "no two rows agree"
+    sets = format_some([f"{one.rate.text} an hour ({format_some(one.rows, ', ')})" for one in largest], "; ")
+    if chosen:
+        end = f"the given rate of {rate:g} decides for {chosen[0].rate.text}"
+    elif outside:
+        end = f"the given rate of {rate:g} is in none of them"
+    else:
+        end = "the table does not say which is right; the hourly rate, given with --rate, decides"
+    return (f"{many}: {sets}; {end}",)
+
+
+def _finding(row: Row, explained: Sequence[Interval], used: float | None, workers: int | None) -> RowFinding:
+    all_rates = Interval(min(one.low for one in explained), max(one.high for one in explained))
+    busy = _paid_hours(row, all_rates)
     if row.kind == "wall":
-        return _wall_finding(row, busy, used, workers)
+        reasons = [_wall_reason(row, _paid_hours(row, one), used, workers) for one in explained]
+        status, reason = _status([not one for one in reasons]), next((one for one in reasons if one), "")
+        return RowFinding(row, None, status, busy, None, reason)
     own = rates(row)
-    due = Interval(max(0.0, row.hours.low) * common.low, row.hours.high * common.high)
-    if own.meets(common):
-        return RowFinding(row, own, True, busy, due)
-    return RowFinding(
-        row,
-        own,
-        False,
-        busy,
-        due,
-        f"{row.money.text} for {row.hours.text} h is {row.money.value / row.hours.value:.2f} an hour; at "
-        f"{used:.2f} either the hours are {_as_printed(row.money.value / used, row.hours)} "
-        f"or the money is {_as_printed(row.hours.value * used, row.money)}",
-    )
+    due = Interval(max(0.0, row.hours.low) * all_rates.low, row.hours.high * all_rates.high)
+    agrees = [own.meets(one) for one in explained]
+    status = _status(agrees)
+    reason = f"{row.money.text} for {row.hours.text} h is {format_amount(row.money.value / row.hours.value)} an hour"
+    if status == "disputed":
+        reason += f", which {sum(agrees)} of {len(agrees)} explanations allow"
+    elif used is None:
+        reason += ", which no explanation allows"
+    else:
+        reason += (
+            f"; at {format_amount(used)} either the hours are {format_rounded(row.money.value / used, row.hours.unit)} "
+            f"or the money is {format_rounded(row.hours.value * used, row.money.unit)}"
+        )
+    return RowFinding(row, own, status, busy, due, "" if status == "ok" else reason)
 
 
-def _wall_finding(row: Row, busy: Interval, used: float, workers: int | None) -> RowFinding:
-    reason, paid = "", row.money.value / used
+def _status(agrees: Sequence[bool]) -> Status:
+    return "ok" if all(agrees) else "disputed" if any(agrees) else "contradicts"
+
+
+def _paid_hours(row: Row, rate: Interval) -> Interval:
+    # Where most rows cost nothing, money pays for any number of hours.
+    most = row.money.high / rate.low if rate.low > 0 else float("inf")
+    return Interval(max(0.0, row.money.low) / rate.high, most)
+
+
+def _wall_reason(row: Row, busy: Interval, used: float | None, workers: int | None) -> str:
+    paid = busy.text if used is None else format_amount(row.money.value / used)
     if busy.high < row.hours.low:
-        reason = f"its money pays for {paid:.2f} busy hours, fewer than the {row.hours.text} h that passed"
-    elif workers is not None and busy.low > workers * row.hours.high:
-        reason = f"its money pays for {paid:.2f} busy hours, more than {workers} machines work in {row.hours.text} h"
-    return RowFinding(row, None, not reason, busy, None, reason)
+        return f"its money pays for {paid} busy hours, fewer than the {row.hours.text} h that passed"
+    if workers is not None and busy.low > workers * row.hours.high:
+        return f"its money pays for {paid} busy hours, more than {workers} machines work in {row.hours.text} h"
+    return ""
 
 
-def _savings(one: RowFinding, other: RowFinding, used: float) -> list[Saving]:
+def _savings(one: RowFinding, other: RowFinding, used: float | None) -> list[Saving]:
     found = []
     hours, reference = one.row.hours, other.row.hours
     own, others = _hours(one, used), _hours(other, used)
@@ -321,7 +353,7 @@ def _savings(one: RowFinding, other: RowFinding, used: float) -> list[Saving]:
     plain = _spread(Interval(hours.low, hours.high), Interval(reference.low, reference.high))
     inherited = (
         f"; {claimed.text} % follows from the {reference.text} h, which are wrong"
-        if claimed and not other.consistent and plain.meets(Interval(claimed.low, claimed.high))
+        if claimed and other.status == "contradicts" and plain.meets(Interval(claimed.low, claimed.high))
         else ""
     )
     found.append(_saving(one, other, "time", due, spread, claimed, inherited))
@@ -336,12 +368,12 @@ def _due(value: float, reference: float) -> float | None:
     return 100 * (1 - value / reference) if reference > 0 else None
 
 
-def _hours(one: RowFinding, used: float) -> Interval:
+def _hours(one: RowFinding, used: float | None) -> Interval:
     """Return the printed hours, or, where they are wrong, those that the money pays for."""
     row = one.row
-    if one.consistent or row.kind == "wall":
+    if one.status != "contradicts" or row.kind == "wall" or used is None or not isfinite(row.money.value / used):
         return Interval(row.hours.low, row.hours.high)
-    corrected = float(_as_printed(row.money.value / used, row.hours))
+    corrected = float(format_rounded(row.money.value / used, row.hours.unit))
     return Interval(corrected - row.hours.unit / 2, corrected + row.hours.unit / 2)
 
 
@@ -365,12 +397,3 @@ def _saving(
     follows = "there is nothing to save from" if due is None else f"{due:.1f} % follows"
     reason = "" if good or claimed is None else f"{claimed.text} % is printed, {follows}{why}"
     return Saving(one.row.name, other.row.name, quantity, due, None if claimed is None else claimed.value, good, reason)
-
-
-def _as_printed(value: float, like: Printed) -> str:
-    """Return a number rounded as another one is printed."""
-    rounded = round(value / like.unit) * like.unit
-    decimals = 0
-    while decimals < 9 and abs(round(like.unit, decimals) - like.unit) > 1e-12:
-        decimals += 1
-    return f"{rounded:.{decimals}f}"

@@ -1,6 +1,11 @@
-"""Durations and money as people read them; imports nothing."""
+"""Durations, money and lists as people read them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+MOST_IN_FULL = 1e15
+"""Amounts from here on are written in scientific form: nobody reads more digits."""
 
 
 def format_seconds(seconds: float) -> str:
@@ -12,14 +17,41 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if abs(seconds) < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def format_amount(amount: float) -> str:
+    """Return a number with two decimals: ``33.40``; in scientific form beyond ``MOST_IN_FULL``: ``1.00e+308``."""
+    return f"{amount:.2e}" if abs(amount) >= MOST_IN_FULL else f"{amount:.2f}"
+
+
+def format_rounded(value: float, unit: float) -> str:
+    """Return a number rounded to a multiple of ``unit``; in scientific form beyond ``MOST_IN_FULL``."""
+    if abs(value) >= MOST_IN_FULL:
+        return format_amount(value)
+    decimals = 0
+    while decimals < 9 and abs(round(unit, decimals) - unit) > 1e-12:
+        decimals += 1
+    return f"{round(value / unit) * unit:.{decimals}f}"
+
+
+def format_some(texts: Sequence[str], between: str, most: int = 5) -> str:
+    """Return the first few of many texts, and how many more there are."""
+    more = len(texts) - most
+    return between.join(texts[:most]) + (f"{between}and {more} more" if more > 0 else "")
+
+
 def format_money(amount: float, currency: str) -> str:
-    """Return money with three significant digits at least: ``0.000412 USD``, ``33.40 USD``."""
+    """Return money with three significant digits at least: ``0.000412 USD``, ``33.40 USD``, ``1.00e+308 USD``.
+
+    Args:
+        amount: The money.
+        currency: Its currency; empty for the number alone.
+    """
+    unit = f" {currency}" if currency else ""
     if amount == 0 or abs(amount) >= 1:
-        return f"{amount:.2f} {currency}"
+        return format_amount(amount) + unit
     decimals = 2
     while decimals < 12 and round(abs(amount), decimals) * 10**decimals < 100:
         decimals += 1
-    return f"{amount:.{decimals}f} {currency}"
+    return f"{amount:.{decimals}f}{unit}"
 
 
 def format_count(number: float) -> str:

@@ -153,7 +153,8 @@ class Meter:
         self._counts = Usage()
         self._peak = 0
         self._device_peak = 0
-        self._final: Usage | None = None
+        # A block that was interrupted before it began has used nothing.
+        self._final: Usage | None = Usage()
 
     def count(self, *, tokens: int = 0, row_epochs: int = 0, steps: int = 0, flops: float = 0.0) -> None:
         """Add what only the step itself knows."""
@@ -169,6 +170,7 @@ class Meter:
         Meter._first = Meter._first or self._energy
         self._wall = time.perf_counter()
         self._before = _counts()
+        self._final = None
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -218,7 +220,7 @@ class Meter:
 
     @property
     def usage(self) -> Usage:
-        """What the block used; so far, while it runs."""
+        """What the block used; so far, while it runs; nothing before it runs."""
         measured = self._measured() if self._final is None else self._final
         counted = self._counts
         return replace(

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,8 +134,16 @@ def explain(error: BaseException, state: State, args: Sequence[str]) -> int:
     failure = failure_of(error, args)
     if state.debug:
         traceback.print_exception(error, file=sys.stderr)
-    if state.json and not state.emitted:
-        click.echo(json.dumps(failure.as_dict(), indent=2))
-    else:
-        click.echo(failure.as_text(), err=True)
+    try:
+        if state.json and not state.emitted:
+            click.echo(json.dumps(failure.as_dict(), indent=2))
+        else:
+            click.echo(failure.as_text(), err=True)
+        sys.stdout.flush()
+    except OSError:
+        # Standard output takes nothing, which may be what went wrong. Python flushes it once more on its way out: let
+        # it flush into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):
+            click.echo(failure.as_text(), err=True)
     return failure.exit_code

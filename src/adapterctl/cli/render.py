@@ -36,11 +36,18 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def _lower(metric: str) -> bool:
+    from adapterctl.evaluation.catalogue import metric_of
+
+    return not metric_of(metric).higher_is_better
+
+
 def scorecard(console: Console, card: Scorecard) -> None:
     """Print a scorecard: languages × tasks, by each task's primary metric."""
     metrics = {cell.task: cell.primary for cell in card.cells}
     averaged = any(cell.averaged for cell in card.cells)
-    head = ["", *(f"{task} ({metrics[task]})" for task in card.tasks), *(["mean"] if averaged else [])]
+    shown = {task: f"{metric}, lower is better" if _lower(metric) else metric for task, metric in metrics.items()}
+    head = ["", *(f"{task} ({shown[task]})" for task in card.tasks), *(["mean"] if averaged else [])]
     rows = []
     for lang in card.languages:
         found = [card.find(lang, task) for task in card.tasks]
@@ -52,12 +59,25 @@ def scorecard(console: Console, card: Scorecard) -> None:
     table(console, head, rows)
     for cell in card.cells:
         told = [
-            f"{count} of {cell.n} texts {what}"
-            for count, what in ((cell.empty, "are empty"), (cell.cut, "were cut at max_new_tokens"))
+            f"{count} of {cell.n} {what}"
+            for count, what in (
+                (cell.empty, "texts are empty"),
+                (cell.cut, "texts were cut at max_new_tokens"),
+                (cell.shortened, "rows were too long for the model and lost a part"),
+            )
             if count
         ]
         if told:
             say(console, f"  {cell.lang} {cell.task}: {', '.join(told)}")
+
+
+def all_metrics(console: Console, card: Scorecard) -> None:
+    """Print every metric of every cell with the signature that says what it depends on."""
+    for cell in card.cells:
+        say(console, f"{cell.lang} {cell.task}, {cell.n} rows:")
+        for name, value in cell.metrics.items():
+            lower = ", lower is better" if _lower(name) else ""
+            say(console, f"  {name:<16}{number(value):>8}{lower}  {cell.signatures.get(name, '')}")
 
 
 def scorecards(console: Console, cards: Sequence[Scorecard]) -> None:
@@ -70,8 +90,14 @@ def scorecards(console: Console, cards: Sequence[Scorecard]) -> None:
     table(console, ["", "task", "metric", *(card.model for card in cards)], rows, words=3)
 
 
-def verdict(console: Console, found: Verdict) -> None:
-    """Print what the gate says: each language with its interval, then every cell that did not pass, and why."""
+def verdict(console: Console, found: Verdict, *, names: tuple[str, str] = ("champion", "candidate")) -> None:
+    """Print what the gate says: each language with its interval, then every cell that did not pass, and why.
+
+    Args:
+        console: Where to.
+        found: The verdict.
+        names: What the two models are called in the head of the table: what is compared with, and what is compared.
+    """
     from adapterctl.evaluation.report import gain_sentence, why
 
     words = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
@@ -88,7 +114,7 @@ def verdict(console: Console, found: Verdict) -> None:
         for one in found.languages
     ]
     confidence = f"{found.confidence:.0%} interval"
-    table(console, ["", "gate", "champion", "candidate", "change", confidence, ""], rows, words=2)
+    table(console, ["", "gate", *names, "change", confidence, ""], rows, words=2)
     for cell in found.failed:
         say(console, f"  failed: {why(cell)}")
     for cell in found.undecided:

@@ -92,7 +92,7 @@ def _place(example: Example) -> str:
 def _refuse_empty(example: Example, text: Rendered, ids: Encoded) -> None:
     if not ids.prompt:
         raise DataError(
-            f"{_place(example)} has an empty prompt", hint=f"set tasks.{example.task}.prompt in evaluation/suite.yaml"
+            f"{_place(example)} has an empty prompt", hint=f"set tasks.{example.task}.prompt in the suite file"
         )
     if not all(ids.candidates):
         raise DataError(

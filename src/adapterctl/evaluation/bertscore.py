@@ -90,7 +90,7 @@ def _existing(settings: BertScoreSettings, folder: Path) -> Path:
     if not (path / "config.json").is_file():
         raise DataError(
             f"the encoder of metric 'bertscore' is not there: {path} has no config.json",
-            hint="set bertscore.encoder in evaluation/suite.yaml to a folder with a model of transformers",
+            hint="set bertscore.encoder in the suite file to a folder with a model of transformers",
         )
     return path
 
@@ -149,7 +149,7 @@ def _encoder(path: Path, layers: int) -> tuple[Any, Any]:
     except (OSError, ValueError) as error:
         raise DataError(
             f"the encoder of metric 'bertscore' in {path} cannot be loaded: {error}",
-            hint="set bertscore.encoder in evaluation/suite.yaml to a folder with a model of transformers",
+            hint="set bertscore.encoder in the suite file to a folder with a model of transformers",
         ) from error
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
@@ -157,7 +157,7 @@ def _encoder(path: Path, layers: int) -> tuple[Any, Any]:
     if layers > there:
         raise DataError(
             f"the encoder in {path} has {there} layers, bertscore.layers asks for {layers}",
-            hint=f"set bertscore.layers in evaluation/suite.yaml to at most {there}",
+            hint=f"set bertscore.layers in the suite file to at most {there}",
         )
     if tokenizer.model_max_length > _UNLIMITED:
         # Encoders such as RoBERTa count two positions more than they can read.

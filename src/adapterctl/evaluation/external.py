@@ -103,7 +103,7 @@ def _failed(name: str, what: str, errors: bytes, problems: Sequence[Problem] = (
     return DataError(
         f"the command of metric '{name}' {what}{said}",
         problems=problems,
-        hint=f"mend external.{name} in evaluation/suite.yaml, or take '{name}' out of the task's metrics",
+        hint=f"mend external.{name} in the suite file, or take '{name}' out of the task's metrics",
     )
 
 

@@ -182,7 +182,7 @@ def _reported(metric: str, rows: Sequence[ExampleScore]) -> str:
         raise DataError(
             f"rows of {rows[0].lang}, task '{rows[0].task}' were scored by different versions of external.{metric}: "
             + " and ".join(one or "one that names none" for one in found),
-            hint=f"change external.{metric}.signature in evaluation/suite.yaml, so that all rows are scored again",
+            hint=f"change external.{metric}.signature in the suite file, so that all rows are scored again",
         )
     return f"|{found[0]}" if found[0] else ""
 

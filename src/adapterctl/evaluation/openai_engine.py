@@ -23,6 +23,7 @@ from adapterctl.evaluation.engine import PreparedRow
 Result = TypeVar("Result")
 
 _MOST_NAMES = 10
+_ROUNDING = 1e-3
 _AS_IT_IS = {"temperature": 0.0, "top_p": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
 # A server may take penalties from the model's generation_config.json unless a request says its own.
 _NO_PENALTY = {"repetition_penalty": 1.0}
@@ -226,6 +227,10 @@ class OpenAIEngine:
             raise AdapterError(
                 f"the model behind {self._endpoint.shown} answers {_name(row)} with NaN (not a number)",
                 hint="train or merge the adapter again; where it is served in float16, serve it in bfloat16 or float32",
+            )
+        if any(value > _ROUNDING for value in read):
+            raise UsageError(
+                f"{self._endpoint.shown} gives a log-likelihood above 0 for a token of {_name(row)}", hint=_ECHO_HINT
             )
         return [0.0, *read]
 

@@ -96,7 +96,7 @@ def language_table(verdict: Verdict) -> str:
 def why(cell: CellVerdict) -> str:
     """Return, for a comparison that did not pass, what was seen, what is tolerated, and what the rows can show."""
     seen = f"{cell.lang}, {cell.task}: {cell.metric} {cell.champion:.3f} → {cell.candidate:.3f}"
-    bound = f"the loss may be {max(0.0, -cell.lower_bound):.3f}, {cell.margin:.3f} is tolerated"
+    bound = f"the loss may be {max(0.0, -cell.lower_bound):.4f}, {cell.margin:g} is tolerated"
     if cell.outcome == "fail":
         return f"{seen}; {bound}"
     what = "rows" if cell.units == cell.n else "groups of rows"

@@ -84,6 +84,11 @@ class Cell:
         return sum(score.details.get("ended") is False for score in self.scores)
 
     @property
+    def shortened(self) -> int:
+        """How many rows lost a part that the model's context had no room for."""
+        return sum(bool(score.details.get("dropped_tokens")) for score in self.scores)
+
+    @property
     def _details(self) -> Mapping[str, Any]:
         return self.scores[0].details if self.scores else {}
 
@@ -146,7 +151,7 @@ class Scorecard:
         if found is None:
             raise DataError(
                 f"the scorecard of {self.model} has no rows for '{lang}', task '{task}'",
-                hint=f"add rows to the files of evaluation/suite.yaml, then run: adapterctl evaluate --lang {lang}",
+                hint=f"add rows to the files of the suite, then run: adapterctl evaluate --lang {lang}",
             )
         return found
 
@@ -174,9 +179,7 @@ class Scorecard:
         languages = dict.fromkeys(cell.lang for cell in self.cells if cell.averaged)
         if not languages:
             what = "no metric that goes from 0 to 1, so that it has no mean" if self.cells else "no rows"
-            raise DataError(
-                f"the scorecard of {self.model} has {what}", hint="check the tasks and files of evaluation/suite.yaml"
-            )
+            raise DataError(f"the scorecard of {self.model} has {what}", hint="check the tasks and files of the suite")
         return sum(map(self.language, languages)) / len(languages)
 
     def only(self, languages: Collection[str]) -> Scorecard:
@@ -198,6 +201,9 @@ class Scorecard:
                     "primary": cell.primary,
                     "value": cell.value,
                     "metrics": dict(cell.metrics),
+                    "empty": cell.empty,
+                    "cut": cell.cut,
+                    "shortened": cell.shortened,
                     "signatures": dict(cell.signatures),
                 }
                 for cell in self.cells

@@ -136,7 +136,7 @@ def _sudachi_versions() -> tuple[str, str]:
     except PackageNotFoundError as error:
         raise UsageError(
             f"rouge_tokenizer 'sudachi' needs {error.name}, which is not installed",
-            hint="pip install 'adapterctl[ja]', or remove rouge_tokenizer from evaluation/suite.yaml",
+            hint="pip install 'adapterctl[ja]', or remove rouge_tokenizer from the suite file",
         ) from error
 
 

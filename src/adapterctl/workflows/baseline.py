@@ -2,7 +2,7 @@
 
 * ``retrain``: one combined adapter on all rows of all languages (COMB), as a team without merging would make it.
 * ``continue``: the combined adapter trained on with one language's rows alone: the cheapest update without merging.
-* ``linear``: the plain average of the adapters that the champion pins: the simplest merge, with nothing to tune.
+* ``linear``: the average of the adapters that the champion pins, times a λ chosen on dev: the simplest merge.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from adapterctl.workflows.models import subject_named
 from adapterctl.workflows.releases import Release
 from adapterctl.workflows.scoring import Scorer, Subject, score_subject
 from adapterctl.workflows.session import Session
-from adapterctl.workflows.steps import job_for, merge_adapters, register_adapter, train_adapter
+from adapterctl.workflows.steps import find_scale, job_for, merge_adapters, register_adapter, train_adapter
 from adapterctl.workflows.trained import COMBINED, TrainedAdapter
 from adapterctl.workspace.data import LanguageData, load_data
 
@@ -51,6 +51,7 @@ class BaselineOutcome:
         card: Its scorecard on the test split.
         trained: The adapter; None where nothing was trained.
         version: Its number in the registry; None where it is not registered, since nobody would serve it.
+        scale: λ of the average, chosen on the dev rows, 1 without them; None where nothing was merged.
         verdict: The champion, as candidate, against the baseline, on the same rows; None without a champion.
     """
 
@@ -59,6 +60,7 @@ class BaselineOutcome:
     trained: TrainedAdapter | None = None
     version: int | None = None
     verdict: Verdict | None = None
+    scale: float | None = None
 
 
 def combined_job(session: Session, data: dict[str, LanguageData]) -> TrainingJob:
@@ -112,16 +114,19 @@ def _continued_job(session: Session, data: dict[str, LanguageData], lang: str | 
 def _averaged(session: Session, data: dict[str, LanguageData], champion: Release | None) -> BaselineOutcome:
     if champion is None:
         raise UsageError("there is no champion whose adapters could be averaged", hint="run: adapterctl setup")
-    recipe = MergeRecipe.model_validate({"method": "linear", "lambda": 1.0})
+    recipe = MergeRecipe.model_validate({"method": "linear", "lambda": "auto"})
     pins = {lang: pinned for lang, pinned in champion.adapters.items() if lang in data}
     folders = {lang: folder_of(session, pinned) for lang, pinned in pins.items()}
     pinned = {lang: one.content_hash for lang, one in pins.items()}
     session.update_id = fingerprint({"command": session.command, "project": session.project, "pins": pinned})
     with release_run(session, f"{session.command}:{session.update_id}", "baseline (linear average)", {}) as run:
-        folder, key, _ = merge_adapters(session, folders, 1.0, recipe=recipe)
+        # The baseline gets what the release gets: its λ is chosen on the dev rows as well, where there are any.
+        chosen = all(data[lang].dev for lang in pins)
+        scale = find_scale(session, Scorer(session, data), folders, None, recipe=recipe).scale if chosen else 1.0
+        folder, key, _ = merge_adapters(session, folders, scale, recipe=recipe)
         subject = Subject("linear average", key, folder)
         card, verdict = _measured(session, {lang: data[lang] for lang in pins}, subject, champion, run)
-    return BaselineOutcome("linear", card, verdict=verdict)
+    return BaselineOutcome("linear", card, verdict=verdict, scale=scale)
 
 
 def _measured(

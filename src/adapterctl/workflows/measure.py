@@ -10,11 +10,13 @@ from typing import Any
 from adapterctl import base_model
 from adapterctl.errors import DataError, Problem, UsageError
 from adapterctl.evaluation.scorecard import Scorecard
-from adapterctl.files import write_text
+from adapterctl.evaluation.suite import Split
+from adapterctl.files import disk_errors, write_text
 from adapterctl.fingerprint import canonical_json
 from adapterctl.workflows.models import subject_named
 from adapterctl.workflows.scoring import Scorer, Subject, score_subject
 from adapterctl.workflows.session import Session
+from adapterctl.workspace.config import PROJECT_FILE
 from adapterctl.workspace.data import LanguageData, load_data
 
 HARNESS = "lm-eval"
@@ -155,8 +157,32 @@ def _by_harness(session: Session, subject: Subject, question: Question) -> Score
     return Scorecard(subject.label, cells)
 
 
+def require_writable(session: Session, path: Path, suite: Path | None) -> None:
+    """Refuse, before anything is asked, a file for predictions that cannot be written or that holds what is read.
+
+    Raises:
+        UsageError: It is a folder or in none, or one of the workspace's own files.
+        StorageError: It is not permitted.
+    """
+    if not path.name or path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"predictions cannot be written to '{path}'", hint="name a file in a folder that is there")
+    workspace = session.workspace
+    splits: tuple[Split, ...] = ("dev", "test")
+    read = [workspace.root / PROJECT_FILE, workspace.suite_path, *([suite] if suite else [])]
+    for lang in workspace.languages:
+        read += [workspace.adapters[lang].file, *workspace.training_files(lang)]
+        read += [file for split in splits for file in workspace.split_files(lang, split)]
+    if path.resolve() in {file.resolve() for file in read}:
+        raise UsageError(f"'{path}' is a file of the workspace", hint="write the predictions to another file")
+    with disk_errors(path):
+        # A pipe has its reader only once. Opened for appending, a file stays as it is; one that this makes is replaced
+        # when the predictions are there.
+        if path.is_file() or not path.exists():
+            path.open("ab").close()
+
+
 def write_predictions(evaluation: Evaluation, path: Path) -> None:
-    """Write what the models answered to every row, one JSON object a line.
+    """Write what the models answered to every row, one JSON object a line; a link is followed, a device written to.
 
     Raises:
         StorageError: The disk is full, read-only or not permitted.
@@ -177,4 +203,9 @@ def write_predictions(evaluation: Evaluation, path: Path) -> None:
         for cell in card.cells
         for score in cell.scores
     ]
-    write_text(path, "".join(line + "\n" for line in lines))
+    target, text = path.resolve(), "".join(line + "\n" for line in lines)
+    if target.exists() and not target.is_file():
+        with disk_errors(path):
+            target.write_text(text, encoding="utf-8")
+    else:
+        write_text(target, text)

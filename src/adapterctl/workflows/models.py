@@ -26,6 +26,7 @@ FORMS = (
 )
 """What a model may be called."""
 
+_SEE = "see what there is: adapterctl status; the first champion is made by: adapterctl setup"
 _NAME = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[1-9][0-9]{0,8}))?")
 
 
@@ -86,7 +87,7 @@ def _version(session: Session, name: str, alias: str | None, number: str | None)
         return registry.version(model, aliases[wanted])
     there = ", ".join(aliases) or "none"
     if name == MERGED:
-        raise UsageError(f"project '{project}' has no {wanted}", hint="see what there is: adapterctl status")
+        raise UsageError(f"project '{project}' has no {wanted}", hint=_SEE)
     make = "adapterctl setup" if alias is None and not registry.aliases(merged_name(project)) else ""
     make = make or (f"adapterctl update --lang {name}" if alias is None else "")
     hint = f"run: {make}" if make else f"its aliases are: {there}; versions are named {name}/N"

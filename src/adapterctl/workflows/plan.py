@@ -14,6 +14,7 @@ from adapterctl.accounting.ledger import PROCESS, Entry, attempts
 from adapterctl.accounting.prices import cost
 from adapterctl.accounting.throughput import projected_training
 from adapterctl.accounting.usage import Usage
+from adapterctl.errors import UsageError
 from adapterctl.evaluation.power import CellPower, power
 from adapterctl.fingerprint import canonical_json
 from adapterctl.training.job import TrainingJob, training_key
@@ -125,12 +126,22 @@ def plan_update(session: Session, lang: str) -> Plan:
     )
 
 
-def plan_setup(session: Session) -> Plan:
+def plan_setup(session: Session, *, require_none: bool = False) -> Plan:
     """Return what ``setup`` would do.
 
+    Args:
+        session: The command at work.
+        require_none: Refuse where there is a champion, which a set-up does not replace.
+
     Raises:
+        UsageError: There is a champion already, and that was asked about.
         DataError: Rows that cannot be used.
     """
+    if require_none and releases.current(session.registry, session.project) is not None:
+        raise UsageError(
+            f"project '{session.project}' has a champion already, so there is no set-up to plan",
+            hint="plan an update: adapterctl plan --lang TAG",
+        )
     data = load_data(session.workspace, session.workspace.languages)
     steps, lines = [], []
     for lang, rows in data.items():

@@ -120,7 +120,10 @@ def export(session: Session, to: Path, alias: str = CHAMPION) -> Export:
 
     release = releases.current(session.registry, session.project, alias)
     if release is None:
-        raise UsageError(f"project '{session.project}' has no {alias}", hint="see what there is: adapterctl status")
+        raise UsageError(
+            f"project '{session.project}' has no {alias}",
+            hint="see what there is: adapterctl status; the first champion is made by: adapterctl setup",
+        )
     name = merged_name(session.project)
     folder = to / name / f"v{release.version}-{short(release.content_hash)}"
     if not holds(folder, release.content_hash):

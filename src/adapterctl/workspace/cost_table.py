@@ -9,7 +9,8 @@ Columns, one row a line:
   half hours).
 - ``against``: the row that savings are measured by; ``time_saved``, ``money_saved``: savings as printed, in per cent.
 
-In YAML the rows are the list ``rows``, whose items have the same keys; write numbers that end in zero in quotes.
+In YAML the rows are a list, at the top or under ``rows``, whose items have the same keys; write numbers that end in
+zero in quotes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import SequenceNode
 
 from adapterctl.accounting.audit import Kind, Printed, Row, faults
 from adapterctl.errors import DataError, Problem
@@ -71,23 +76,33 @@ def load_table(path: Path) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _csv_records(path: Path, problems: list[Problem]) -> list[tuple[str, dict[str, str]]]:
+def _read(path: Path, most_bytes: int, problems: list[Problem]) -> str | None:
+    """Return the text of a file; None, and a problem more, where it has none that can be used."""
+    content = b""
     try:
         with path.open("rb") as handle:
-            content = handle.read(_MOST_BYTES + 1)
+            content = handle.read(most_bytes + 1)
         text = content.decode("utf-8-sig")
     except OSError as error:
         problems.append(Problem(str(path), f"cannot be read: {error.strerror}"))
-        return []
-    except UnicodeDecodeError:
-        problems.append(Problem(str(path), "is not UTF-8", "save the file as UTF-8"))
-        return []
-    if len(content) > _MOST_BYTES:
-        problems.append(Problem(str(path), f"is larger than {_MOST_BYTES // 2**10} KiB, which no printed table is"))
-        return []
+        return None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problems.append(Problem(f"{path}:{line}", "is not UTF-8", "save the file as UTF-8"))
+        return None
+    if len(content) > most_bytes:
+        problems.append(Problem(str(path), f"is larger than {most_bytes // 2**10} KiB, which no printed table is"))
+        return None
     if found := _CONTROL.search(text):
         line = text.count("\n", 0, found.start()) + 1
         problems.append(Problem(f"{path}:{line}", "holds a control character", "remove it"))
+        return None
+    return text
+
+
+def _csv_records(path: Path, problems: list[Problem]) -> list[tuple[str, dict[str, str]]]:
+    text = _read(path, _MOST_BYTES, problems)
+    if text is None:
         return []
     # Spreadsheets of many countries write semicolons.
     head = text.partition("\n")[0]
@@ -126,7 +141,10 @@ def _bad_columns(where: str, names: list[str]) -> list[Problem]:
 
 
 def _yaml_records(path: Path, problems: list[Problem]) -> list[tuple[str, dict[str, str]]]:
-    document, found = documents.read(path, str(path))
+    text = _read(path, documents.LARGEST_FILE, problems)
+    if text is None:
+        return []
+    document, found = _list_of_rows(text, str(path)) or documents.parse(text, str(path))
     problems += found
     if found:
         return []
@@ -138,7 +156,7 @@ def _yaml_records(path: Path, problems: list[Problem]) -> list[tuple[str, dict[s
     ]
     items = document.value.get("rows")
     if not isinstance(items, list):
-        problems.append(Problem(place, "has no list 'rows'", "write rows: and below it - name: ..."))
+        problems.append(Problem(place, "has no list 'rows'", "write a list of rows: - name: ..."))
         return []
     records = []
     for position, item in enumerate(items):
@@ -153,6 +171,21 @@ def _yaml_records(path: Path, problems: list[Problem]) -> list[tuple[str, dict[s
         ]
         records.append((where, {key: _text(value) for key, value in item.items() if value is not None}))
     return records
+
+
+def _list_of_rows(text: str, name: str) -> tuple[documents.Document, list[Problem]] | None:
+    """Return a YAML text that is a list as if it stood under ``rows``; None for every other text."""
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        node = yaml.compose(text)
+        if not isinstance(node, SequenceNode):
+            return None
+        builder = documents._Builder(name, yaml)
+        value = {"rows": builder.build(node, ("rows",))}
+    except (YAMLError, RecursionError, documents._Unreadable):
+        # Whoever reads it as keys with values meets the same and says what it is.
+        return None
+    return documents.Document(value, {(): documents.Place(f"{name}:1", ""), **builder.places}), builder.problems
 
 
 def _text(value: Any) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapterctl.errors import Problem
 from adapterctl.examples import Example, overlap, read_rows, refuse
-from adapterctl.tasks import TaskSettings
+from adapterctl.tasks import TaskSettings, slots_of
 from adapterctl.workspace.config import SUITE_FILE
 from adapterctl.workspace.workspace import Workspace
-
-_MEND_OVERLAP = (
-    "mend or remove these lines, or allow overlapping rows with allow_overlap: true in evaluation/suite.yaml"
-)
 
 
 @dataclass(frozen=True)
@@ -34,18 +30,28 @@ class LanguageData:
     overlapping: tuple[Problem, ...] = ()
 
 
-def _without_prompt(tasks: Mapping[str, TaskSettings], rows: Sequence[Example], lang: str) -> list[Problem]:
-    """Return a problem for every task that has rows of a language but no prompt for it."""
-    asked = {row.task for row in rows if not (row.prompt or row.messages or tasks[row.task].reads)}
-    return [
-        Problem(
-            SUITE_FILE,
-            f"task '{name}' has rows of '{lang}' but no prompt for it",
-            f"add tasks.{name}.prompt.{lang}",
-        )
-        for name in sorted(asked)
-        if tasks[name].prompt_for(lang) is None
-    ]
+def _faulty_prompts(
+    file: str, tasks: Mapping[str, TaskSettings], rows: Sequence[Example], lang: str
+) -> Iterator[Problem]:
+    """Give a problem for every task whose prompt is missing in a language, or asks for what none of its rows has."""
+    asked: dict[str, list[Example]] = {}
+    for row in rows:
+        if not (row.prompt or row.messages or tasks[row.task].reads):
+            asked.setdefault(row.task, []).append(row)
+    for name, found in sorted(asked.items()):
+        template = tasks[name].prompt_for(lang)
+        if template is None:
+            told = f"task '{name}' has rows of '{lang}' but no prompt for it"
+            yield Problem(file, told, f"add tasks.{name}.prompt.{lang}")
+            continue
+        slots = slots_of(template)
+        if not slots:
+            told = f"the prompt of task '{name}' for '{lang}' has no slot: every row would ask the same"
+            yield Problem(file, told, f"name {{input}} or {{question}} in tasks.{name}.prompt")
+        for slot in sorted(slots):
+            if not any(getattr(row, slot) for row in found):
+                told = f"the prompt of task '{name}' names {{{slot}}}, but no row of '{lang}' has '{slot}'"
+                yield Problem(file, told, "add the field to the rows, or take the slot out of the prompt")
 
 
 def _read(workspace: Workspace, lang: str) -> tuple[LanguageData, list[Problem]]:
@@ -68,9 +74,13 @@ def _read(workspace: Workspace, lang: str) -> tuple[LanguageData, list[Problem]]
         if files and not rows and not found:
             problems.append(Problem(f"{lang} {name}", "the files hold no rows", "put one JSON object a line there"))
     train, dev, test = splits
-    missing = _without_prompt(workspace.training_tasks, train, lang)
-    missing += _without_prompt(workspace.suite.all_tasks, [*dev, *test], lang)
-    problems += dict.fromkeys(missing)
+    held_out = workspace.suite.all_tasks
+    problems += dict.fromkeys(
+        [
+            *_faulty_prompts(SUITE_FILE, workspace.training_tasks, train, lang),
+            *_faulty_prompts(workspace.suite_name, held_out, [*dev, *test], lang),
+        ]
+    )
     overlapping = (
         *overlap(train, dev, f"{lang} dev"),
         *overlap(train, test, f"{lang} test"),
@@ -94,6 +104,7 @@ def load_data(workspace: Workspace, langs: Sequence[str]) -> dict[str, LanguageD
     overlapping = [problem for data in loaded.values() for problem in data.overlapping]
     what = f"the rows of {', '.join(langs)}"
     if overlapping and not workspace.suite.allow_overlap:
-        refuse([*problems, *overlapping], what, hint=_MEND_OVERLAP)
+        allow = f"allow overlapping rows with allow_overlap: true in {workspace.suite_name}"
+        refuse([*problems, *overlapping], what, hint=f"mend or remove these lines, or {allow}")
     refuse(problems, what)
     return loaded

@@ -70,6 +70,12 @@ class Workspace:
         """The languages in the order of the project file."""
         return tuple(self.config.languages)
 
+    @property
+    def suite_name(self) -> str:
+        """The suite file as messages name it."""
+        path = self.suite_path
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
     @cached_property
     def training_tasks(self) -> dict[str, TaskSettings]:
         """The tasks of training rows: those of the workspace's own suite, also where another one is measured."""

@@ -131,6 +131,72 @@ def test_a_table_that_agrees_says_so(here: Path) -> None:
     assert "CONTRADICTS" not in done.out
 
 
+def test_a_table_of_two_camps_is_disputed_until_a_rate_decides(here: Path) -> None:
+    (here / "t.csv").write_text("name,hours,money\na,1.0,31.5\nb,2.0,63.0\nc,3.4,113.4\n", encoding="utf-8")
+    done = invoke("cost", "audit", "t.csv")
+    assert done.exit_code == 0, done.err
+    assert [line.split()[-1] for line in done.out.splitlines()[2:5]] == ["ok", "disputed", "disputed"]
+    assert "30.71 to 32.33 an hour (a, b); 32.86 to 33.21 an hour (a, c)" in done.out
+    assert "--rate, decides" in done.out
+    assert "most rows" not in done.out
+    assert "CONTRADICTS" not in done.out
+    rows = invoke("cost", "audit", "t.csv", "--json").json["rows"]
+    assert [row["status"] for row in rows] == ["ok", "disputed", "disputed"]
+    rows = invoke("cost", "audit", "t.csv", "--rate", "31.5", "--json").json["rows"]
+    assert [row["status"] for row in rows] == ["ok", "ok", "contradicts"]
+
+
+def test_a_list_of_rows_is_a_table_as_the_help_says(here: Path) -> None:
+    lines = [line.strip() for line in invoke("cost", "audit", "--help").out.splitlines()]
+    rows = [line for line in lines if line.startswith("- {")]
+    assert len(rows) == 2
+    (here / "t.yaml").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    # 94.5 / 3.0 and 47.3 / 1.5 are both 31.5 an hour.
+    assert "All numbers agree within their rounding." in invoke("cost", "audit", "t.yaml").out
+
+
+@pytest.fixture
+def uncertain(booked: Path, tmp_path: Path) -> Path:
+    """A workspace whose trainings differ in speed, so that projections have intervals."""
+    root = tmp_path / "uncertain"
+    shutil.copytree(booked, root)
+    book(root, "update", "de", [("train", "de", 7000.0, 30), ("process", "de", 9000.0, 0)])
+    return root
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+@pytest.mark.parametrize("command", [("compare",), ("project", "--updates", "3")])
+def test_tables_of_money_break_no_number(
+    uncertain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: str, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    small = tmp_path / "small.yaml"
+    small.write_text("as_of: 2026-11-20\ncurrency: USD\ncpu_core_hour: 0.004\n", encoding="utf-8")
+    done = invoke("-C", uncertain, "cost", *command, "--prices", small)
+    assert done.exit_code == 0, done.err
+    table = done.out.partition("In time")[0].partition("In money")[0]
+    assert "money" in table
+    assert "USD" in table
+    assert not [line for line in table.splitlines() if "[" in line and "USD" in line]
+    assert "…" in table
+    for line in table.splitlines():
+        assert len(line) <= int(width)
+        # An interval stands in one line, or breaks behind its dots.
+        assert line.count("[") == line.count("…")
+        assert line.count("]") == line.count("[") or width == "80"
+
+
+def test_a_price_beyond_all_prices_is_written_shortly(booked: Path, tmp_path: Path) -> None:
+    dear = tmp_path / "dear.yaml"
+    dear.write_text("cpu_core_hour: 1.0e+308\n", encoding="utf-8")
+    # 300 s of one core: 1e308 / 12
+    for command in ("compare", "project"):
+        done = invoke("-C", booked, "cost", command, "--prices", dear)
+        assert done.exit_code == 0, done.err
+        assert "8.33e+306" in done.out
+        assert "0" * 20 not in done.out
+
+
 def test_a_table_that_is_wrong_names_its_lines(here: Path) -> None:
     (here / "t.csv").write_text("name,hours\na,1\n", encoding="utf-8")
     done = invoke("cost", "audit", "t.csv")

@@ -19,7 +19,7 @@ def delta(folder: Path, module: str) -> torch.Tensor:
     return low.scale * (low.B.float() @ low.A.float())
 
 
-def test_the_linear_baseline_is_the_plain_average(served: Path, copy: Copy, program: Programs) -> None:
+def test_the_linear_baseline_is_the_average_at_its_best_scale(served: Path, copy: Copy, program: Programs) -> None:
     root = copy(served)
     done = program(root, "baseline", "--kind", "linear", "--json")
     assert done.exit_code == 0, done.err
@@ -31,7 +31,8 @@ def test_the_linear_baseline_is_the_plain_average(served: Path, copy: Copy, prog
     module = next(iter(Adapter.open(trained[0]).modules))
     mean = sum(delta(folder, module) for folder in trained) / 3
     merged = [delta(folder, module) for folder in (root / ".adapterctl" / "merged").iterdir()]
-    assert min((one - mean).norm() / mean.norm() for one in merged) < 1e-4
+    expected = done.json["scale"] * mean
+    assert min((one - expected).norm() / expected.norm() for one in merged) < 1e-4
 
 
 def test_the_continued_baseline_goes_on_from_the_combined_adapter(updated: Path, copy: Copy, program: Programs) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from importlib.resources import files
@@ -270,3 +273,68 @@ def test_tasks_of_the_harness_join_the_scorecard(served: Path, program: Programs
     assert (cell["lang"], cell["task"], cell["n"], cell["primary"]) == ("de", "quiz_de", 3, "acc")
     assert cell["value"] in (0.0, 1.0)
     assert "lm-eval:" in cell["signatures"]["acc"]
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "told"),
+    [
+        ("", 2, "predictions cannot be written to"),
+        ("nowhere/x.jsonl", 2, "predictions cannot be written to"),
+        ("evaluation", 2, "is a directory"),
+        ("x" * 300, 7, "the name is too long"),
+        ("adapterctl.yaml", 2, "is a file of the workspace"),
+        ("evaluation/suite.yaml", 2, "is a file of the workspace"),
+        ("evaluation/data/ja/../ja/reasoning.test.jsonl", 2, "is a file of the workspace"),
+    ],
+)
+def test_predictions_that_cannot_be_written_are_refused_before_anything_is_asked(
+    served: Path, copy: Copy, program: Programs, file: str, code: int, told: str
+) -> None:
+    root = copy(served)
+    before = (root / "adapterctl.yaml").read_text("utf-8")
+    done = program(root, "evaluate", "base", "--predictions", file)
+    assert done.exit_code == code, done.err
+    assert told in done.err
+    assert "evaluate base" not in done.err
+    assert (root / "adapterctl.yaml").read_text("utf-8") == before
+
+
+def test_predictions_follow_a_link_and_leave_a_device_a_device(served: Path, program: Programs, tmp_path: Path) -> None:
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "target.jsonl")
+    done = program(served, "evaluate", "base", "--lang", "de", "--predictions", str(tmp_path / "link.jsonl"))
+    assert done.exit_code == 0, done.err
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert len(read_lines(tmp_path / "target.jsonl")) > 3
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE) as reader:
+        done = program(served, "evaluate", "base", "--lang", "de", "--predictions", str(tmp_path / "pipe"))
+        said, _ = reader.communicate(timeout=60)
+    assert done.exit_code == 0, done.err
+    assert said == (tmp_path / "target.jsonl").read_bytes()
+
+
+def test_a_prompt_that_asks_for_what_no_row_has_is_refused(served: Path, copy: Copy, program: Programs) -> None:
+    root = copy(served)
+    change(root, "evaluation/suite.yaml", "{question}", "{direction} {question}")
+    done = program(root, "evaluate", "base")
+    assert done.exit_code == 6, done.err
+    assert "names {direction}, but no row of" in done.err
+
+
+def test_every_metric_with_its_signature(served: Path, program: Programs) -> None:
+    done = program(served, "evaluate", "base", "--lang", "de", "--details")
+    assert done.exit_code == 0, done.err
+    assert "accuracy_norm" in done.out
+    assert "rouge-score:" in done.out
+    done = program(served, "evaluate", "base", "--lang", "de", "--suite", "evaluation/general.yaml", "--details")
+    assert "lower is better" in done.out
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_standard_output_that_is_full_is_told(served: Path, form: list[str]) -> None:
+    args = [sys.executable, "-m", "adapterctl", "-C", str(served), "status", *form]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(args, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 7, done.stderr
+    assert "standard output" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from adapterctl.accounting.audit import Printed, Row, audit, common_rate, faults, rates
+from adapterctl.accounting.audit import Printed, Row, audit, explanations, faults, rates
 
 
 def printed(text, unit=None):
@@ -126,8 +126,7 @@ def test_the_row_that_was_changed_is_found(rate, all_hours, factor):
         for place, value in enumerate(all_hours)
     ]
     changed = replace(rows[0], money=Printed(round(rows[0].money.value * factor, 2), 0.01))
-    common = common_rate([rates(one) for one in rows[1:]])
-    assume(not rates(changed).meets(common))
+    assume(not rates(changed).meets(explanations(rows[1:])[0].rate))
     found = audit([changed, *rows[1:]])
     assert [one.consistent for one in found.rows] == [False, *[True] * (len(rows) - 1)]
 
@@ -192,3 +191,102 @@ def test_a_given_rate_corrects_hours_and_savings_alike():
 def test_large_amounts_are_told_with_all_their_digits():
     found = audit([row("a", "1000", "1234567"), row("b", "2000", "2469134"), row("c", "1000", "2234567")])
     assert found.rows[2].reason.startswith("2234567 for 1000 h is 2234.57 an hour; ")
+
+
+# 31.45/1.05 to 31.55/0.95, 62.95/2.05 to 63.05/1.95 and 113.35/3.45 to 113.45/3.35.
+TIED = (row("a", "1.0", "31.5"), row("b", "2.0", "63.0"), row("c", "3.4", "113.4"))
+
+
+def told(found):
+    return {one.row.name: one.status for one in found.rows}
+
+
+def test_of_two_camps_of_one_size_none_is_believed():
+    found = audit(TIED)
+    assert told(found) == {"a": "ok", "b": "disputed", "c": "disputed"}
+    assert [one.rows for one in found.explanations] == [("a", "b"), ("a", "c")]
+    assert (found.rate, found.used, found.consistent) == (None, None, False)
+    assert found.notes == (
+        "2 sets of 2 rows agree, none larger: 30.71 to 32.33 an hour (a, b); 32.86 to 33.21 an hour (a, c); "
+        "the table does not say which is right; the hourly rate, given with --rate, decides",
+    )
+    assert found.rows[1].reason == "63.0 for 2.0 h is 31.50 an hour, which 1 of 2 explanations allow"
+
+
+def test_of_two_rows_that_disagree_none_is_blamed():
+    found = audit([row("a", "1.0", "31.5"), row("c", "3.4", "150.4")])
+    assert told(found) == {"a": "disputed", "c": "disputed"}
+    # 150.35/3.45 to 150.45/3.35
+    assert found.notes[0].startswith("no two rows agree: 29.95 to 33.21 an hour (a); 43.58 to 44.91 an hour (c); ")
+
+
+@pytest.mark.parametrize(
+    ("rate", "statuses", "end"),
+    [
+        (31.5, ["ok", "ok", "contradicts"], "the given rate of 31.5 decides for 30.71 to 32.33"),
+        (33.0, ["ok", "contradicts", "ok"], "the given rate of 33 decides for 32.86 to 33.21"),
+        (40.0, ["ok", "disputed", "disputed"], "the given rate of 40 is in none of them"),
+    ],
+)
+def test_a_given_rate_decides_between_camps(rate, statuses, end):
+    found = audit(TIED, rate=rate)
+    assert [one.status for one in found.rows] == statuses
+    assert found.notes[0].endswith(end)
+    assert found.used == rate
+
+
+def test_the_order_of_rows_decides_nothing():
+    assert told(audit(TIED)) == told(audit(TIED[::-1]))
+
+
+def test_a_dispute_stands_in_the_dictionary():
+    plain = audit(TIED).as_dict()
+    assert (plain["rate"], plain["used_rate"], plain["consistent"]) == (None, None, False)
+    assert [(one["status"], one["consistent"]) for one in plain["rows"]] == [
+        ("ok", True), ("disputed", False), ("disputed", False),
+    ]  # fmt: skip
+    assert plain["explanations"] == [
+        {"rate": [pytest.approx(62.95 / 2.05), pytest.approx(63.05 / 1.95)], "rows": ["a", "b"]},
+        {"rate": [pytest.approx(113.35 / 3.45), pytest.approx(31.55 / 0.95)], "rows": ["a", "c"]},
+    ]
+
+
+def test_what_no_camp_allows_contradicts_them_all():
+    # 10 machine hours at most for 30.71 to 33.21 an hour; 1000.0 pay for 30 at least.
+    rows = [*TIED, row("d", "1.0", "90.0"), row("few", "9.0", "31.5", "wall"), row("many", "5.0", "1000.0", "wall")]
+    found = audit(rows, workers=2)
+    assert told(found) == {
+        "a": "ok", "b": "disputed", "c": "disputed", "d": "contradicts", "few": "contradicts", "many": "contradicts",
+    }  # fmt: skip
+    reasons = {one.row.name: one.reason for one in found.rows}
+    assert reasons["d"] == "90.0 for 1.0 h is 90.00 an hour, which no explanation allows"
+    assert "fewer than the 9.0 h that passed" in reasons["few"]
+    assert "more than 2 machines work in 5.0 h" in reasons["many"]
+
+
+def test_wall_hours_that_one_camp_allows_are_disputed():
+    # 66.0 pay for 2.04 to 2.15 hours at 30.71 to 32.33, for 1.99 to 2.01 at 32.86 to 33.21; 2.03 passed.
+    found = audit([*TIED, Row("w", Printed(2.03, 0.01), Printed(66.0, 0.1), "wall")])
+    assert told(found)["w"] == "disputed"
+
+
+def test_many_camps_are_counted_and_not_all_named():
+    found = audit([row(f"r{place}", "1.000", f"{10 * place}") for place in range(1, 9)])
+    assert len(found.explanations) == 8
+    assert "(r5); and 3 more; " in found.notes[0]
+    assert "r6" not in found.notes[0]
+
+
+def test_the_published_table_has_one_explanation():
+    (one,) = FOUND.explanations
+    assert len(one.rows) == 5
+    assert told(FOUND)["initial combined"] == "contradicts"
+    assert {status for name, status in told(FOUND).items() if name != "initial combined"} == {"ok"}
+
+
+def test_a_rate_beyond_all_prices_is_told_shortly():
+    rows = [row("a", "1", "30"), row("b", "2", "60"), row("wrong", "9", "60"), row("c", "1", "30", against="wrong")]
+    found = audit(rows, rate=1e300)
+    assert found.rows[2].reason.endswith("at 1.00e+300 either the hours are 0 or the money is 9.00e+300")
+    # 60 / 1e-308 hours are more than a number holds.
+    assert all(one.due is not None for one in audit(rows, rate=1e-308).savings)

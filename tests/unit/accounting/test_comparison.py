@@ -164,10 +164,12 @@ def test_durations_for_people(seconds, text):
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(0, "0.00 EUR"), (33.4, "33.40 EUR"), (0.000412345, "0.000412 EUR"), (1, "1.00 EUR"), (0.5, "0.500 EUR")],
-)
+    [(0, "0.00 EUR"), (33.4, "33.40 EUR"), (0.000412345, "0.000412 EUR"), (1, "1.00 EUR"), (0.5, "0.500 EUR"),
+     (999e12, "999000000000000.00 EUR"), (1e15, "1.00e+15 EUR"), (1e308, "1.00e+308 EUR"), (-2.5e20, "-2.50e+20 EUR")],
+)  # fmt: skip
 def test_money_for_people(amount, text):
     assert format_money(amount, "EUR") == text
+    assert format_money(amount, "") == text.removesuffix(" EUR")
 
 
 @pytest.mark.parametrize(

@@ -237,3 +237,9 @@ def test_process_seconds_of_this_process_grow():
     time.sleep(0.1)
     # The kernel notes a process's creation in ticks of 10 ms.
     assert 0.08 < process_seconds()[0] - first < time.perf_counter() - started + 0.02
+
+
+def test_a_block_that_did_not_begin_has_used_what_was_counted() -> None:
+    meter = Meter()
+    meter.count(tokens=3)
+    assert meter.usage == Usage(tokens=3)

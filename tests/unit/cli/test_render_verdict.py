@@ -35,7 +35,7 @@ def test_every_cell_that_did_not_pass_is_told_with_its_reason() -> None:
     lines = printed(VERDICT)
     assert "de pass 0.500 0.625 +0.125 [+0.010, +0.200] improved" in lines
     assert "ja FAIL 0.750 0.500 -0.250 [-0.300, -0.200]" in lines
-    assert "failed: ja, text: rouge_l 0.750 → 0.500; the loss may be 0.300, 0.100 is tolerated" in lines
+    assert "failed: ja, text: rouge_l 0.750 → 0.500; the loss may be 0.3000, 0.1 is tolerated" in lines
     (undecided,) = (line for line in lines if line.startswith("inconclusive"))
     assert undecided.endswith("9 rows are too few to decide (they show losses from 0.400)")
     assert lines[-1].startswith("failed: ja: the mean gained -0.250")

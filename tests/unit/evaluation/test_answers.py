@@ -165,7 +165,7 @@ def test_an_empty_prompt_is_refused(tokenizer):
     empty = {"recap": RECAP.model_copy(update={"prompt": ""})}
     with pytest.raises(DataError, match=r"row 'r' \(en, recap\) has an empty prompt") as caught:
         prepare(tokenizer, [recap()], empty, chat=False, context=None)
-    assert caught.value.hint == "set tasks.recap.prompt in evaluation/suite.yaml"
+    assert caught.value.hint == "set tasks.recap.prompt in the suite file"
 
 
 def test_a_calibrated_task_whose_template_is_all_content_needs_a_start_token(tokenizer):

@@ -96,7 +96,7 @@ def test_texts_longer_than_the_encoder_reads_are_cut(folder):
 def test_an_encoder_that_cannot_be_used(folder, changes, message):
     with pytest.raises(DataError, match=message) as caught:
         bertscores(["a"], ["b"], settings(**changes), folder)
-    assert "evaluation/suite.yaml" in caught.value.hint
+    assert "the suite file" in caught.value.hint
 
 
 def test_a_folder_that_is_no_encoder(folder):

@@ -143,7 +143,7 @@ def test_language_table():
 def test_the_report_says_why():
     text = verdict_report(VERDICT)
     assert "**Gate FAILED**: merged/8 against merged/7." in text
-    assert "- ja, text: rouge_l 0.750 → 0.500; the loss may be 0.300, 0.100 is tolerated\n" in text
+    assert "- ja, text: rouge_l 0.750 → 0.500; the loss may be 0.3000, 0.1 is tolerated\n" in text
     assert "9 rows are too few to decide (they show losses from 0.400)" in text
     assert text.index("Not shown to be good enough") < text.index("ja, text:") < text.index("Too few rows to decide")
     assert "- ja, text: a, b, c, d, e and 2 more" in text

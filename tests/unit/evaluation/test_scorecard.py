@@ -48,7 +48,7 @@ def test_the_summary_is_small_and_has_the_values():
     assert summary["languages"] == {"de": 0.5, "ja": 0.5}
     assert summary["cells"][1] == {
         "lang": "de", "task": "b", "n": 1, "primary": "accuracy", "value": 0.25,
-        "metrics": {"accuracy": 0.25, "macro_f1": 0.5},
+        "metrics": {"accuracy": 0.25, "macro_f1": 0.5}, "empty": 0, "cut": 0, "shortened": 0,
         "signatures": {"accuracy": "accuracy|log-likelihood|engine:transformers"},
     }  # fmt: skip
 

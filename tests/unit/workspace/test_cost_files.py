@@ -53,6 +53,45 @@ def test_yaml_says_the_same(write):
     assert (second.kind, second.against, second.time_saved) == ("wall", "a", Printed(25.0, 1.0))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '# printed\n- {name: a, hours: "2.0", money: 100}\n- name: b\n  hours: 1.5\n  money: 90\n',
+        '---\n- {name: a, hours: "2.0", money: 100}\n- {name: b, hours: 1.5, money: 90}\n',
+        '[{"name": "a", "hours": "2.0", "money": 100},\n {"name": "b", "hours": 1.5, "money": 90}]\n',
+        '\ufeff  - {name: a, hours: "2.0", money: 100}\n  - {name: b, hours: 1.5, money: 90}\n',
+    ],
+)
+def test_a_yaml_table_may_be_a_list(write, text):
+    assert load_table(write(text, "table.yaml")) == (
+        Row("a", Printed(2.0, 0.1), Printed(100.0, 1.0)),
+        Row("b", Printed(1.5, 0.1), Printed(90.0, 1.0)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]\n", "has no rows"),
+        ("- 3\n", "table.yaml:1: a row must be keys with values"),
+        ("- {name: a, hours: 1, money: 2}\n- {name: b, hours: x, money: 2}\n", "table.yaml:2: hours is 'x'"),
+        ("- name: a\n  hours: 1\n  money: 2\n  colour: red\n", "table.yaml:4: unknown key 'colour'"),
+        ("- name: a\n  name: b\n  hours: 1\n  money: 2\n", "table.yaml:2: rows[0].name: stands twice, also in line 1"),
+        ("- &a [*a]\n", "an alias stands inside its own anchor"),
+        ("- &a [" + "1, " * 999 + "1]\n" + "- *a\n" * 99, "holds more than 50000 values"),
+        ("3\n", "must be keys with values"),
+        ("- {name: a\n", "a bracket is opened and never closed"),
+        ("- name: \x07\n", "table.yaml:1: holds a control character"),
+        ("- name: a\n#" + "a" * 2**18, "is larger than 256 KiB"),
+        (b"- name: a\n  hours: \xff\n", "table.yaml:2: is not UTF-8"),
+    ],
+)
+def test_a_yaml_list_that_cannot_be_read(write, text, said):
+    with pytest.raises(DataError) as caught:
+        load_table(write(text, "table.yaml"))
+    assert said in str(caught.value)
+
+
 def test_the_example_of_the_documentation_is_the_published_table():
     rows = {row.name: row for row in load_table(EXAMPLE)}
     assert len(rows) == 8

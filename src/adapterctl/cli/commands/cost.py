@@ -15,7 +15,8 @@ from adapterctl.cli.session import open_session
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from adapterctl.accounting.audit import Audit
+    from adapterctl.accounting.audit import Audit, Status
+    from adapterctl.accounting.prices import PriceSheet
     from adapterctl.accounting.report import Table
     from adapterctl.workflows.costs import CostComparison
 
@@ -127,6 +128,40 @@ def _table(console: Console, table: Table) -> None:
     show.table(console, table.head, table.rows)
 
 
+def _money_table(console: Console, table: Table, currency: str) -> None:
+    """Print a table whose money has no unit: the currency stands in the head.
+
+    Where the table is too wide, heads and intervals go on below; broken at the line's end they would break anywhere.
+    """
+    from rich.markup import escape
+
+    from adapterctl.accounting.report import Table
+
+    head = tuple(f"{name}, {escape(currency)}" if name.startswith("money") else name for name in table.head)
+    shown = Table(head, table.rows)
+    for before, after in ((", ", ",\n"), (" [", "\n["), ("… ", "…\n")):
+        if _width(shown) <= console.width:
+            break
+        shown = Table(
+            tuple(name.replace(before, after) for name in shown.head),
+            tuple(tuple(cell.replace(before, after) for cell in row) for row in shown.rows),
+        )
+    _table(console, shown)
+
+
+def _width(table: Table) -> int:
+    """Return how many characters a table takes."""
+    columns = zip(table.head, *table.rows, strict=True)
+    # Three stand between two columns.
+    widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+    return sum(widths) + 3 * (len(widths) - 1)
+
+
+def _numbers_alone(sheet: PriceSheet) -> PriceSheet:
+    """Return a price sheet whose amounts are written without their currency."""
+    return sheet.model_copy(update={"currency": ""})
+
+
 @cost.command("compare")
 @_terms
 @json_option
@@ -154,7 +189,7 @@ def compare(
         found = compare_costs(session)
 
     def text(console: Console) -> None:
-        _table(console, scenario_table(found.scenarios, found.sheet))
+        _money_table(console, scenario_table(found.scenarios, _numbers_alone(found.sheet)), found.sheet.currency)
         _conclusions(console, found)
 
     told = found.as_dict()
@@ -219,8 +254,9 @@ def project(
     files = [draw_updates(found, out / "updates.png"), draw_growth(found, out / "languages.png")] if out else []
 
     def text(console: Console) -> None:
-        _table(console, point_table(found.updates, "updates", found.sheet))
-        _table(console, point_table(found.growth, "languages", found.sheet))
+        sheet = _numbers_alone(found.sheet)
+        _money_table(console, point_table(found.updates, "updates", sheet), found.sheet.currency)
+        _money_table(console, point_table(found.growth, "languages", sheet), found.sheet.currency)
         _conclusions(console, found)
         for path in files:
             say(console, f"wrote {path}")
@@ -252,11 +288,17 @@ def audit(ctx: click.Context, table: Path, rate: float | None, workers: int | No
     """Check a published table of hours and money.
 
     Finds the hourly rates that the rows have in common within their rounding, the rows that leave it and what they
-    should say, and savings that do not follow. TABLE is .csv or .yaml, with the columns name, hours, money; and where
+    should say, and savings that do not follow. Where several sets of equally many rows agree, the rows that they differ
+    in are disputed, and --rate decides. TABLE is .csv or .yaml, with the columns name, hours, money; and where
     wanted kind (busy hours are paid for, wall hours passed while several machines worked), hours_unit and money_unit
     (what was rounded to, where the last digit does not say it), against (the row that savings are measured by),
     time_saved and money_saved (printed savings in per cent). No workspace is needed. The exit code is 0 also where the
     table contradicts itself.
+
+    \b
+    In YAML the rows are a list, at the top or under 'rows'; quotes keep a zero:
+      - {name: combined, hours: "3.0", money: 94.5}
+      - {name: merged, hours: 1.5, money: 47.3, against: combined, time_saved: 50}
 
     \b
     Examples:
@@ -270,6 +312,9 @@ def audit(ctx: click.Context, table: Path, rate: float | None, workers: int | No
     emit(ctx, found, lambda console: _audit_text(console, found))
 
 
+_STATUS: dict[Status, str] = {"ok": "ok", "disputed": "disputed", "contradicts": "CONTRADICTS"}
+
+
 def _audit_text(console: Console, found: Audit) -> None:
     from adapterctl.cli import render as show
 
@@ -279,9 +324,9 @@ def _audit_text(console: Console, found: Audit) -> None:
             one.row.kind,
             one.row.hours.text,
             one.row.money.text,
-            f"{one.rates.low:.2f} to {one.rates.high:.2f}" if one.rates else "–",
-            f"{one.busy_hours.low:.2f} to {one.busy_hours.high:.2f}",
-            "ok" if one.consistent else "CONTRADICTS",
+            one.rates.text if one.rates else "–",
+            one.busy_hours.text,
+            _STATUS[one.status],
         )
         for one in found.rows
     ]
@@ -298,7 +343,8 @@ def _audit_text(console: Console, found: Audit) -> None:
     ]
     if savings:
         show.table(console, ("saves", "", "printed", "follows", ""), savings, words=2)
-    say(console, f"Rates that most rows have in common: {found.rate.low:.2f} to {found.rate.high:.2f} an hour.")
+    if found.rate is not None and len(found.explanations) == 1:
+        say(console, f"Rates that most rows have in common: {found.rate.text} an hour.")
     for note in found.notes:
         say(console, note)
     for one in found.rows:

@@ -136,7 +136,7 @@ def _emit_update(ctx: click.Context, outcome: UpdateOutcome) -> None:
     default="retrain",
     show_default=True,
     help="retrain: one adapter on all rows; continue: the combined adapter trained on with one language's rows; "
-    "linear: the plain average of the champion's adapters.",
+    "linear: the average of the champion's adapters, λ chosen on dev.",
 )
 @click.option("--lang", metavar="TAG", help="The language that --kind continue goes on with.")
 @json_option
@@ -165,7 +165,7 @@ def baseline(ctx: click.Context, kind: Kind, lang: str | None) -> None:
 
     def text(console: Console) -> None:
         if outcome.trained is None:
-            say(console, "The champion's adapters, averaged:")
+            say(console, f"The champion's adapters, averaged, λ {outcome.scale:g}:")
         else:
             result, version = outcome.trained.result, outcome.version
             done = "trained already" if result.reused else f"{result.steps} steps, {result.seconds:.0f} s"
@@ -173,12 +173,13 @@ def baseline(ctx: click.Context, kind: Kind, lang: str | None) -> None:
             say(console, f"Combined adapter, {named}: {outcome.trained.rows} rows, {done}.")
         show.scorecard(console, outcome.card)
         if outcome.verdict is not None:
-            say(console, "The champion against it (as candidate):")
-            show.verdict(console, outcome.verdict)
+            say(console, "The champion beside it; FAIL where it is not shown to be as good within the margin:")
+            show.verdict(console, outcome.verdict, names=("baseline", "champion"))
 
     value = {
         "kind": kind,
         "version": outcome.version,
+        "scale": outcome.scale,
         "scores": outcome.card.summary(),
         "verdict": outcome.verdict.as_dict() if outcome.verdict else None,
     }

@@ -34,7 +34,7 @@ def plan(ctx: click.Context, lang: str | None) -> None:
 
     with open_session(ctx, "plan", writing=False) as session:
         tag = session.workspace.require_language(lang) if lang else None
-        made = plan_update(session, tag) if tag else plan_setup(session)
+        made = plan_update(session, tag) if tag else plan_setup(session, require_none=True)
 
     def text(console: Console) -> None:
         if made.champion is None and lang is not None:

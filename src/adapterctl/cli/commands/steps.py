@@ -78,6 +78,7 @@ def train(ctx: click.Context, langs: tuple[str, ...], every: bool) -> None:
     help="What answers: a model in this process, or an OpenAI-compatible endpoint such as vLLM's.",
 )
 @click.option("--url", metavar="URL", help="Base address of the endpoint: http://localhost:8000/v1.")
+@click.option("--details", is_flag=True, help="Show every metric with its signature.")
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -96,6 +97,7 @@ def evaluate(
     harness: str | None,
     engine: str,
     url: str | None,
+    details: bool,
     predictions: Path | None,
 ) -> None:
     """Measure models on the evaluation suite.
@@ -114,7 +116,7 @@ def evaluate(
       adapterctl evaluate merged-v7 --engine openai --url http://localhost:8000/v1
     """
     from adapterctl.cli import render as show
-    from adapterctl.workflows.measure import Question, evaluate_models, write_predictions
+    from adapterctl.workflows.measure import Question, evaluate_models, require_writable, write_predictions
 
     if (engine == "openai") != bool(url):
         raise click.UsageError("--engine openai and --url go together")
@@ -137,6 +139,8 @@ def evaluate(
             harness=asked,
             url=url or "",
         )
+        if predictions is not None:
+            require_writable(session, predictions, suite)
         done = evaluate_models(session, named, question)
         if predictions is not None:
             write_predictions(done, predictions)
@@ -146,6 +150,8 @@ def evaluate(
             of = "lm-evaluation-harness" if harness else f"{split} rows"
             say(console, f"{card.model} on {of}:")
             show.scorecard(console, card)
+            if details:
+                show.all_metrics(console, card)
         if len(done.cards) > 1:
             show.scorecards(console, done.cards)
         for problem in done.warnings[:_MOST_WARNINGS]:
