@@ -218,8 +218,9 @@ def test_after_kills_at_every_point_each_finished_step_is_on_the_books_once(
 
 def test_scores_that_are_kept_are_told_without_the_registry(served: Path, copy: Copy, program: Programs) -> None:
     root = copy(served)
+    # Other tests ask questions in the workspace that this one is a copy of, and leave their entries on the way.
+    outbox(root).unlink(missing_ok=True)
     before = len(ledger_of(root).entries())
-    assert not outbox(root).exists()
     done = program(root, "evaluate", "base", "--json")
     assert done.exit_code == 0, done.err
     assert outbox(root).exists()
