@@ -48,7 +48,8 @@ def _faulty_prompts(
         if not slots:
             told = f"the prompt of task '{name}' for '{lang}' has no slot: every row would ask the same"
             yield Problem(file, told, f"name {{input}} or {{question}} in tasks.{name}.prompt")
-        for slot in sorted(slots):
+        # A context is what rows may have; one template may serve languages with and without it.
+        for slot in sorted(slots - {"context"}):
             if not any(getattr(row, slot) for row in found):
                 told = f"the prompt of task '{name}' names {{{slot}}}, but no row of '{lang}' has '{slot}'"
                 yield Problem(file, told, "add the field to the rows, or take the slot out of the prompt")
