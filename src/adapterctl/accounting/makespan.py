@@ -48,8 +48,3 @@ def lpt(times: Sequence[float], workers: int) -> Schedule:
         heapq.heapreplace(free, (busy + times[job], worker))
     loads = tuple(busy for busy, _ in sorted(free, key=lambda pair: pair[1]))
     return Schedule(max(loads), loads, tuple(chosen))
-
-
-def least_wall(times: Sequence[float], workers: int) -> float:
-    """Return a bound that no schedule beats: max(max t, Σt / W)."""
-    return max(max(times, default=0.0), sum(times) / workers)

@@ -1,10 +1,9 @@
-"""Scorecards and verdicts as Markdown that a reviewer can read."""
+"""Verdicts as Markdown that a reviewer can read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adapterctl.evaluation.scorecard import Scorecard
 from adapterctl.evaluation.verdict import CellVerdict, GainVerdict, Outcome, Verdict
 
 _MOST_IDS = 5
@@ -15,29 +14,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int) ->
     """Return a Markdown table whose first ``words`` columns are text and whose others are numbers."""
     ruler = ["---"] * words + ["---:"] * (len(head) - words)
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, ruler, *rows))
-
-
-def scorecard_table(scorecard: Scorecard) -> str:
-    """Return the primary metrics, languages × tasks, with rows in brackets and the mean of each language."""
-    metrics = {cell.task: cell.primary for cell in scorecard.cells}
-    rows = []
-    for lang in scorecard.languages:
-        found = [scorecard.find(lang, task) for task in scorecard.tasks]
-        values = [f"{cell.value:.3f} ({cell.n})" if cell is not None else "–" for cell in found]
-        averaged = any(cell is not None and cell.averaged for cell in found)
-        rows.append([lang, *values, f"{scorecard.language(lang):.3f}" if averaged else "–"])
-    if any(cell.averaged for cell in scorecard.cells):
-        rows.append(["**average**", *([""] * len(scorecard.tasks)), f"**{scorecard.average:.3f}**"])
-    return _table(["language", *(f"{task} {metrics[task]}" for task in scorecard.tasks), "mean"], rows, words=1)
-
-
-def metrics_table(scorecard: Scorecard) -> str:
-    """Return every metric of every cell."""
-    rows = [
-        [cell.lang, cell.task, str(cell.n), ", ".join(f"{name} {value:.3f}" for name, value in cell.metrics.items())]
-        for cell in scorecard.cells
-    ]
-    return _table(["language", "task", "rows", "metrics"], rows, words=2)
 
 
 def verdict_table(verdict: Verdict) -> str:

@@ -98,10 +98,6 @@ class KeptScores:
         """Return whether the scores are what these metrics make of the answers, with the same one first."""
         return (self.signatures, self.primary) == (dict(signatures), primary)
 
-    def of(self, rows: Mapping[str, Example]) -> list[ExampleScore]:
-        """Return the scores of those rows that have one."""
-        return [self.scores[key] for key in rows if key in self.scores]
-
     def missing(self, rows: Mapping[str, Example]) -> list[str]:
         """Return the keys of the rows that have no score."""
         return [key for key in rows if key not in self.scores]

@@ -166,19 +166,24 @@ def require_writable(session: Session, path: Path, suite: Path | None) -> None:
     """
     if not path.name or path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"predictions cannot be written to '{path}'", hint="name a file in a folder that is there")
-    workspace = session.workspace
+    # The workspace's own suite is an input as well as the one that is measured.
+    own = session.workspace
+    measured = own.with_suite(suite) if suite else own
     splits: tuple[Split, ...] = ("dev", "test")
-    read = [workspace.root / PROJECT_FILE, workspace.suite_path, *([suite] if suite else [])]
-    for lang in workspace.languages:
-        read += [workspace.adapters[lang].file, *workspace.training_files(lang)]
-        read += [file for split in splits for file in workspace.split_files(lang, split)]
+    read = [own.root / PROJECT_FILE, own.suite_path, measured.suite_path]
+    for lang in own.languages:
+        read += [own.adapters[lang].file, *own.training_files(lang)]
+        read += [file for one in (own, measured) for split in splits for file in one.split_files(lang, split)]
     if path.resolve() in {file.resolve() for file in read}:
-        raise UsageError(f"'{path}' is a file of the workspace", hint="write the predictions to another file")
+        raise UsageError(f"'{path}' is a file that the evaluation reads", hint="write the predictions to another file")
     with disk_errors(path):
-        # A pipe has its reader only once. Opened for appending, a file stays as it is; one that this makes is replaced
-        # when the predictions are there.
-        if path.is_file() or not path.exists():
+        # Opened for appending, a file stays as it is, and one that this makes is removed again. Nothing else is tried:
+        # a pipe has its reader only once.
+        new = not path.exists()
+        if new or path.is_file():
             path.open("ab").close()
+        if new:
+            path.resolve().unlink()
 
 
 def write_predictions(evaluation: Evaluation, path: Path) -> None:

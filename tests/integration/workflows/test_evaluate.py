@@ -282,9 +282,9 @@ def test_tasks_of_the_harness_join_the_scorecard(served: Path, program: Programs
         ("nowhere/x.jsonl", 2, "predictions cannot be written to"),
         ("evaluation", 2, "is a directory"),
         ("x" * 300, 7, "the name is too long"),
-        ("adapterctl.yaml", 2, "is a file of the workspace"),
-        ("evaluation/suite.yaml", 2, "is a file of the workspace"),
-        ("evaluation/data/ja/../ja/reasoning.test.jsonl", 2, "is a file of the workspace"),
+        ("adapterctl.yaml", 2, "is a file that the evaluation reads"),
+        ("evaluation/suite.yaml", 2, "is a file that the evaluation reads"),
+        ("evaluation/data/ja/../ja/reasoning.test.jsonl", 2, "is a file that the evaluation reads"),
     ],
 )
 def test_predictions_that_cannot_be_written_are_refused_before_anything_is_asked(
@@ -296,6 +296,11 @@ def test_predictions_that_cannot_be_written_are_refused_before_anything_is_asked
     assert done.exit_code == code, done.err
     assert told in done.err
     assert "evaluate base" not in done.err
+    other = program(root, "evaluate", "base", "--suite", "evaluation/general.yaml",
+                    "--predictions", "evaluation/general/ja.jsonl")  # fmt: skip
+    assert (other.exit_code, "is a file that the evaluation reads" in other.err) == (2, True)
+    unknown = program(root, "evaluate", "nobody", "--predictions", "new.jsonl")
+    assert (unknown.exit_code, (root / "new.jsonl").exists()) == (2, False)
     assert (root / "adapterctl.yaml").read_text("utf-8") == before
 
 

@@ -10,8 +10,6 @@ import pytest
 from adapterctl.evaluation import figures
 from adapterctl.evaluation.report import (
     language_table,
-    metrics_table,
-    scorecard_table,
     verdict_report,
     verdict_table,
     why,
@@ -106,21 +104,6 @@ def test_metrics_that_do_not_go_from_0_to_1_have_no_colour_and_no_mean():
     assert figures._line(Scorecard("m", (*CARD.cells, read)), "de") == [
         (0.5, True), (31.5, False), (0.75, True), (0.625, True),
     ]  # fmt: skip
-    assert scorecard_table(only).splitlines()[2:] == ["| de | 31.500 (5) | – |"]
-
-
-def test_scorecard_table():
-    assert scorecard_table(CARD) == (
-        "| language | label accuracy | text accuracy | mean |\n"
-        "| --- | ---: | ---: | ---: |\n"
-        "| de | 0.500 (12) | 0.750 (12) | 0.625 |\n"
-        "| ja | 0.875 (12) | – | 0.875 |\n"
-        "| **average** |  |  | **0.750** |"
-    )
-
-
-def test_metrics_table_has_all_metrics():
-    assert "| ja | label | 12 | accuracy 0.875, macro_f1 0.438 |" in metrics_table(CARD)
 
 
 def test_verdict_table():

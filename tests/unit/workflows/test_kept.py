@@ -62,7 +62,7 @@ def test_scores_come_back_as_they_were(tmp_path) -> None:
     again = KeptScores.read(kept.path, "ja", "recap")
     assert again == kept
     rows = {"r1": ROW, "r2": ROW}
-    assert again.of(rows) == [SCORE]
+    assert again.scores == {"r1": SCORE}
     assert again.missing(rows) == ["r2"]
 
 
