@@ -22,20 +22,22 @@ HEADER = """\
 
 <!-- Made by scripts/generate_cli_docs.py from the commands' own help; do not edit. -->
 
-Results go to standard output, progress and errors to standard error. With `--json` standard output is one JSON object;
-a failure is then `{"error": {"type", "message", "hint", "problems"}, "exit_code"}`.
+Results go to standard output, progress and errors to standard error; off a terminal every line of progress begins with
+the time in UTC. With `--json` standard output is one JSON object; a failure is then
+`{"error": {"type", "message", "hint", "problems"}, "exit_code"}`.
 
 | exit code | meaning |
 |---|---|
-| 0 | done, or nothing to do |
+| 0 | done, or nothing to do (`--skip-exit-code 99` gives the latter a code of its own) |
 | 1 | an error nobody foresaw |
 | 2 | called wrongly, or the configuration is not valid, or the workspace is not ready for it |
-| 3 | the gate failed: the candidate is kept, the champion is untouched |
-| 4 | another adapterctl works on the workspace |
+| 3 | the gate, or a person, did not let the candidate pass; the champion is untouched |
+| 4 | another adapterctl works on the workspace or on the project's releases, or has moved an alias; `--wait` waits |
 | 5 | the registry cannot be reached or refuses; worth another try |
-| 6 | rows, an adapter or a base model cannot be used |
+| 6 | rows, an adapter, stored files or a base model cannot be used |
 | 7 | the disk is full, read-only or not permitted |
-| 130 | interrupted; the same command goes on |
+| 130 | interrupted (Ctrl-C); the same command goes on |
+| 143 | terminated (SIGTERM), within ten seconds; the same command goes on |
 """
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _SETTLE_SECONDS = 1.5
+TALL = 1500
+"""Pixels: so much of a description is seen at once."""
 # No tool bars over the charts, and no name of a folder of the machine that takes the pictures.
 _CALM = """
 const style = document.createElement('style');
@@ -34,6 +36,7 @@ def take(workspace: Path, images: Path) -> None:
     from adapterctl.registry.client import Registry
     from adapterctl.registry.names import adapter_name, merged_name
     from adapterctl.registry.server import serve
+    from adapterctl.workflows.predictions import FILE
 
     opened = Workspace.open(workspace)
     project, root = opened.files.config.project, opened.files.root
@@ -54,16 +57,24 @@ def take(workspace: Path, images: Path) -> None:
 
         pages.models(merged)
         shoot("models")
-        pages.version(merged, update.version, "own adapter", "Gate")
+        pages.model(merged, "Begin here", f"Version {update.version}")
+        shoot("merged")
+        window.resize(WIDTH, TALL)
+        pages.version(merged, update.version, "Adapters pinned")
         shoot("release")
+        pages.run(update.run_id, "Show more")
+        pages.show_more()
+        shoot("run")
+        window.resize(WIDTH, HEIGHT)
         pages.runs(["setup", update.reason], [f"train {lang}"])
         shoot("runs")
-        pages.run(update.run_id, "own adapter", f"{lang}.mean")
-        shoot("run")
-        window.resize(WIDTH, HEIGHT + 100)
-        pages.picture(update.run_id, "gate.png")
-        shoot("gate")
+        for name in ("changes", "gate", "interference", "loss", "cumulative_cost", "cost"):
+            window.resize(WIDTH, HEIGHT + (100 if name == "gate" else 0))
+            pages.picture(update.run_id, f"{name}.png")
+            shoot(name.replace("_", "-"))
         window.resize(WIDTH, HEIGHT)
+        pages.table(update.run_id, FILE, "candidate", "change")
+        shoot("predictions")
         pages.curves(training, "loss", "learning_rate")
         shoot("training")
 

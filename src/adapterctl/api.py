@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
     from adapterctl.evaluation.scorecard import Scorecard
     from adapterctl.workflows.baseline import BaselineOutcome, Kind
     from adapterctl.workflows.books import CostReport
+    from adapterctl.workflows.diff import Diff
+    from adapterctl.workflows.export import Export
+    from adapterctl.workflows.lineage import Lineage
     from adapterctl.workflows.plan import Plan
-    from adapterctl.workflows.release import Export, Promotion
+    from adapterctl.workflows.release import Promotion, Reviewed
+    from adapterctl.workflows.releases import Release
     from adapterctl.workflows.remerge import MergeOutcome
-    from adapterctl.workflows.review import PastRelease, Status
+    from adapterctl.workflows.review import Status
     from adapterctl.workflows.setup import SetupOutcome
     from adapterctl.workflows.standalone import Merged
+    from adapterctl.workflows.summaries import PastRelease
     from adapterctl.workflows.update import UpdateOutcome
     from adapterctl.workspace.documents import Document
 
@@ -57,33 +63,54 @@ class Workspace:
         return cls(files.Workspace.open(path), reporter)
 
     @contextmanager
-    def _working(self, command: str, subject: str = "") -> Iterator[Session]:
-        with working(self.files, command, subject, self._reporter) as session:
+    def _working(
+        self, command: str, subject: str = "", *, releasing: bool = False, wait: bool = False
+    ) -> Iterator[Session]:
+        with working(self.files, command, subject, self._reporter, releasing=releasing, wait=wait) as session:
             yield session
 
     def _reading(self, command: str) -> Session:
-        return reading(self.files, command, self._reporter)
+        return reading(self.files, command, self._reporter, quick=True)
 
-    def plan(self, lang: str) -> Plan:
-        """Say what an update of ``lang`` would do and cost."""
+    def plan(self, *langs: str) -> Plan:
+        """Say what an update of some languages would do and cost; without any, of every language that is due."""
         from adapterctl.workflows.plan import plan_update
 
-        return plan_update(self._reading("plan"), self.files.require_language(lang))
+        return plan_update(self._reading("plan"), [self.files.require_language(lang) for lang in langs] or None)
 
     def setup(self) -> SetupOutcome:
         """Train every language, merge, evaluate, and make the first champion."""
         from adapterctl.workflows.setup import setup
 
-        with self._working("setup") as session:
+        with self._working("setup", releasing=True) as session:
             return setup(session)
 
-    def update(self, lang: str, *, if_changed: bool = False) -> UpdateOutcome:
-        """Retrain one language, merge all again, evaluate all, gate, and promote where it may be."""
+    def update(
+        self,
+        *langs: str,
+        if_changed: bool = False,
+        min_new_rows: int = 0,
+        max_age: timedelta | None = None,
+        resume: bool = True,
+        wait: bool = False,
+    ) -> UpdateOutcome:
+        """Retrain languages, merge all once, evaluate all, gate, and promote where it may be.
+
+        Args:
+            langs: The languages; none for every language that is due.
+            if_changed: Do nothing where neither rows nor settings, recipe, pins or code changed.
+            min_new_rows: Do not train a language for fewer new or changed rows.
+            max_age: An adapter older than this does not wait for ``min_new_rows``.
+            resume: Go on where an interrupted attempt was; else its checkpoints are thrown away first.
+            wait: Wait for another adapterctl that is at work.
+        """
+        from adapterctl.workflows.triggers import Triggers
         from adapterctl.workflows.update import update
 
-        lang = self.files.require_language(lang)
-        with self._working("update", lang) as session:
-            return update(session, lang, if_changed=if_changed)
+        wanted = tuple(self.files.require_language(lang) for lang in langs) or None
+        triggers = Triggers(if_changed, min_new_rows, max_age)
+        with self._working("update", " ".join(wanted or ()), releasing=True, wait=wait) as session:
+            return update(session, wanted, triggers, resume=resume)
 
     def baseline(self, kind: Kind = "retrain", *, lang: str | None = None) -> BaselineOutcome:
         """Measure the retrain-all, the continued combined adapter, or the plain average of the adapters."""
@@ -124,25 +151,68 @@ class Workspace:
 
         return status(self._reading("status"))
 
-    def history(self) -> Sequence[PastRelease]:
-        """List the releases, newest first."""
+    def history(self, limit: int | None = None) -> Sequence[PastRelease]:
+        """List the releases, newest first, at most ``limit`` of them."""
         from adapterctl.workflows.review import history
 
-        return history(self._reading("history"))
+        return history(self._reading("history"), limit)
 
-    def promote(self, version: int | None = None, *, force: bool = False) -> Promotion:
-        """Make the candidate, or a version, the champion."""
-        from adapterctl.workflows.release import promote
+    def lineage(self, name: str = "merged@champion") -> Lineage:
+        """Say what a version was made from, and what was made from it."""
+        from adapterctl.workflows.lineage import lineage
 
-        with self._working("promote", "merged") as session:
-            return promote(session, version, force=force)
+        return lineage(self._reading("lineage"), name)
 
-    def rollback(self) -> Promotion:
+    def diff(self, before: str, after: str) -> Diff:
+        """Say what is different between two releases, or two adapters of one language."""
+        from adapterctl.workflows.diff import diff
+
+        return diff(self._reading("diff"), before, after)
+
+    def promote(self, version: int | None = None, *, override_gate: str = "", reason: str = "") -> Promotion:
+        """Make the candidate, or a version, the champion; ``override_gate`` says why the gate's no does not count."""
+        from adapterctl.workflows.release import Override, promote
+
+        with self._working("promote", "merged", releasing=True) as session:
+            override = Override(override_gate) if override_gate else None
+            return promote(session, version, override=override, reason=reason)
+
+    def act_on_review(self) -> Reviewed:
+        """Do what a reviewer decided about the candidate by its version's tag ``review``."""
+        from adapterctl.workflows.release import act_on_review
+
+        with self._working("promote", "merged", releasing=True) as session:
+            return act_on_review(session)
+
+    def reject(self, version: int | None = None, *, reason: str) -> Release:
+        """Refuse the candidate, or a version: no job makes it a candidate or the champion again."""
+        from adapterctl.workflows.release import reject
+
+        with self._working("reject", "merged", releasing=True) as session:
+            return reject(session, version, reason=reason)
+
+    def rollback(self, *, reason: str = "") -> Promotion:
         """Return to the previous champion."""
         from adapterctl.workflows.release import rollback
 
-        with self._working("rollback", "merged") as session:
-            return rollback(session)
+        with self._working("rollback", "merged", releasing=True) as session:
+            return rollback(session, reason)
+
+    def pin(self, lang: str, version: int | None = None) -> UpdateOutcome:
+        """Hold a language at a version of its adapter; merges anew where the champion serves another."""
+        from adapterctl.workflows.reshape import pin_language
+
+        tag = self.files.require_language(lang)
+        with self._working("pin", tag, releasing=True) as session:
+            return pin_language(session, tag, version)
+
+    def unpin(self, lang: str) -> int:
+        """Let a language go that was held at a version, and return that version."""
+        from adapterctl.workflows.reshape import unpin_language
+
+        tag = self.files.require_language(lang)
+        with self._working("unpin", tag, releasing=True) as session:
+            return unpin_language(session, tag)
 
     def cost_report(self) -> CostReport:
         """Compare the last update with retraining everything."""
@@ -150,11 +220,36 @@ class Workspace:
 
         return cost_report(self._reading("cost report"))
 
-    def export(self, to: str | Path, alias: str = "champion") -> Export:
-        """Write a release as a folder to serve from."""
-        from adapterctl.workflows.release import export
+    def export(
+        self,
+        to: str | Path,
+        release: str = "champion",
+        target: str = "peft",
+        *,
+        max_lora_rank: int | None = None,
+        fit: bool = False,
+        base: str | Path | None = None,
+        notify: Sequence[str] = (),
+        **how: Any,
+    ) -> Export:
+        """Write a release as a folder to serve from, and tell running servers of it.
 
-        return export(self._reading("export"), Path(to), alias)
+        Args:
+            to: The folder that holds the exports.
+            release: ``champion``, ``candidate``, ``previous`` or ``merged/7``.
+            target: ``peft``, ``vllm``, ``sglang``, ``gguf`` or ``model``.
+            max_lora_rank: What the server is started with; None where that may be chosen.
+            fit: Truncate a release of a larger rank, instead of refusing it.
+            base: Folder of the base model, where the workspace's is another or not in a folder.
+            notify: Addresses of running servers.
+            how: The other attributes of ``workflows.export_options.Wanted``, such as ``name`` and ``keep_old``.
+        """
+        from adapterctl.workflows.export import export
+        from adapterctl.workflows.export_options import Wanted
+
+        folder = Path(base) if base is not None else None
+        wanted = Wanted(Path(to), release, target, max_lora_rank, fit, folder, tuple(notify), **how)
+        return export(self._reading("export"), wanted)
 
 
 def merge(

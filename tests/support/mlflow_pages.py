@@ -52,6 +52,11 @@ class Pages:
         """One run: description, metrics, parameters."""
         return self._open(f"/#/experiments/{self._experiment}/runs/{run_id}", *texts)
 
+    def show_more(self) -> str:
+        """The whole of a run's description, of which the page of the run shows the beginning."""
+        self.browser.js("[...document.querySelectorAll('button')].find(b => b.innerText === 'Show more').click()")
+        return self.browser.wait_for("Show less")
+
     def curves(self, run_id: str, *texts: str) -> str:
         """One run's metrics as charts."""
         self._open(f"/#/experiments/{self._experiment}/runs/{run_id}/model-metrics", *texts)
@@ -61,6 +66,10 @@ class Pages:
         """One picture among a run's artifacts."""
         self._open(f"/#/experiments/{self._experiment}/runs/{run_id}/artifacts/{name}", name)
         return self.browser.wait_until(self.pictures)
+
+    def table(self, run_id: str, name: str, *texts: str) -> str:
+        """One table among a run's artifacts."""
+        return self._open(f"/#/experiments/{self._experiment}/runs/{run_id}/artifacts/{name}", name, *texts)
 
     @property
     def pictures(self) -> str:

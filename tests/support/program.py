@@ -60,8 +60,8 @@ class Programs:
             cwd: The current folder.
             args: Of the program.
             trap: ``at``: what is stopped, as ``module:name``; ``when``: before or after; ``call``: which call; ``do``:
-                ``kill``, ``fail`` (an ``OSError`` of ``errno``), or ``wait`` (make the file ``mark``, then wait until
-                it is gone).
+                ``kill``, ``fail`` (an ``OSError`` of ``errno``), ``wait`` (make the file ``mark``, then wait until it
+                is gone), ``hang`` (make it, then be deaf for ever), or ``jump`` (the clock moves by ``seconds``).
             environment: Variables to set.
         """
         self.count += 1

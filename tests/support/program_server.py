@@ -5,6 +5,8 @@ Reads one JSON object a line: an order to start, or a process to wait for. Answe
 
 from __future__ import annotations
 
+import ctypes
+import datetime
 import json
 import os
 import signal
@@ -40,13 +42,37 @@ from adapterctl.registry.client import Registry  # noqa: E402
 from adapterctl.registry.settings import RegistrySettings  # noqa: E402
 
 
+def jump(seconds: float) -> None:
+    """Let the clock of this process be another one from now on, as when a machine sets its time."""
+    now, now_ns, moments = time.time, time.time_ns, datetime.datetime
+    time.time = lambda: now() + seconds
+    time.time_ns = lambda: now_ns() + int(seconds * 1e9)
+
+    class Moments(moments):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return moments.now(tz) + datetime.timedelta(seconds=seconds)
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "datetime", None) is moments and module.__name__.startswith("adapterctl"):
+            module.datetime = Moments
+
+
 def stop(trap: dict[str, Any]) -> None:
     if trap["do"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if trap["do"] == "fail":
         raise OSError(trap["errno"], os.strerror(trap["errno"]))
+    if trap["do"] == "jump":
+        jump(trap["seconds"])
+        return
     mark = Path(trap["mark"])
     mark.touch()
+    if trap["do"] == "hang":
+        # A wait below Python, which no signal interrupts and no exception reaches.
+        mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+        library.pthread_mutex_lock(mutex)
+        library.pthread_mutex_lock(mutex)
     while mark.exists():
         time.sleep(0.02)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,6 +50,37 @@ def make_small_workspace(root: Path, languages: Iterable[str] = LANGUAGES) -> Pa
     return root
 
 
+DIALECTS = {"de-AT": "de", "en-GB": "en", "fr-CA": "fr"}
+"""Languages that the pocket model does not have, with those whose rows they take: it has five, and eight are wanted."""
+
+
+def make_eight_languages(root: Path) -> Path:
+    """Make a small workspace of eight languages, with rows that wait in ``incoming`` for each of them."""
+    make_small_workspace(root, [*dict.fromkeys(DIALECTS.values()), "ja", "zh"])
+    # One task and no search for λ: what is tried with eight at once is who comes when, not how good they are.
+    for path in [*root.glob("**/reasoning.*.jsonl"), *root.glob("**/summarization.*.jsonl")]:
+        path.unlink()
+    change(root, "adapterctl.yaml", "lambda: auto", "lambda: 1.0")
+    change(root, "adapterctl.yaml", "    epochs: 2", "    epochs: 1")
+    suite, project = root / "evaluation/suite.yaml", root / "adapterctl.yaml"
+    listed = ", ".join(DIALECTS)
+    text = project.read_text(encoding="utf-8").replace("languages: [", f"languages: [{listed}, ")
+    project.write_text(text, encoding="utf-8")
+    for tag, source in DIALECTS.items():
+        text = re.sub(rf"^(      ){source}: (.*)$", rf"\g<0>\n\g<1>{tag}: \g<2>", suite.read_text("utf-8"), flags=re.M)
+        suite.write_text(text, encoding="utf-8")
+        (root / "adapters" / f"{tag}.yaml").write_text(
+            (root / "adapters" / f"{source}.yaml").read_text("utf-8"), "utf-8"
+        )
+        for path in [p for p in root.glob("**/*.jsonl") if source in p.relative_to(root).parts]:
+            parts = [tag if part == source else part for part in path.relative_to(root).parts]
+            copy = root.joinpath(*parts)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            rows = read_lines(path)
+            write_rows(copy, [{**row, "lang": tag, "id": f"{row['id']}-{tag}"} for row in rows])
+    return root
+
+
 def bring_new_rows(root: Path, lang: str = "ja") -> None:
     """Copy the rows that wait in ``incoming`` beside the others."""
     shutil.copytree(root / "incoming" / lang, root, dirs_exist_ok=True)
@@ -59,6 +91,10 @@ def tree(root: Path) -> dict[str, bytes]:
     kept = {}
     for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
-        if path.is_file() and not name.startswith("registry/") and path.name not in ("ledger.jsonl", "lock"):
+        if (
+            path.is_file()
+            and not name.startswith("registry/")
+            and path.name not in ("ledger.jsonl", "lock", "seen.json")
+        ):
             kept[name] = path.read_bytes()
     return kept

@@ -10,16 +10,19 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from adapterctl._version import __version__
+from adapterctl.cli.output import inert
+from adapterctl.cli.signals import TERMINATED, Terminated
 from adapterctl.cli.state import State
 from adapterctl.errors import AdapterctlError, Problem
 from adapterctl.files import storage_error
+from adapterctl.masking import mask
 
 MOST_PROBLEMS = 20
 """More do not fit on a screen; ``--json`` gives them all."""
@@ -61,12 +64,12 @@ class Failure:
     def as_text(self) -> str:
         """Return it for people, on one screen."""
         lines = [self.usage] if self.usage else []
-        lines.append(f"{click.style('Error:', fg='red', bold=True)} {self.message}")
-        lines += [f"  {problem}" for problem in self.problems[:MOST_PROBLEMS]]
+        lines.append(f"{click.style('Error:', fg='red', bold=True)} {inert(self.message)}")
+        lines += [f"  {inert(str(problem))}" for problem in self.problems[:MOST_PROBLEMS]]
         if len(self.problems) > MOST_PROBLEMS:
             lines.append(f"  ... and {len(self.problems) - MOST_PROBLEMS} more; --json gives them all")
         if self.hint:
-            lines.append(f"{click.style('To mend it:', bold=True)} {self.hint}")
+            lines.append(f"{click.style('To mend it:', bold=True)} {inert(self.hint)}")
         return "\n".join(lines)
 
 
@@ -90,17 +93,18 @@ def _save_traceback(error: BaseException, args: Sequence[str]) -> Path | None:
         "",
         *traceback.format_exception(error),
     ]
+    text = mask("\n".join(lines))
     try:
         descriptor, name = tempfile.mkstemp(prefix="adapterctl-traceback-", suffix=".txt")
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as handle:
-            handle.write("\n".join(lines))
+            handle.write(text)
     except OSError:
         return None
     return Path(name)
 
 
 def _unforeseen(error: BaseException, args: Sequence[str]) -> Failure:
-    said = " ".join(str(error).split())
+    said = " ".join(mask(str(error)).split())
     told = f": {said}" if len(said) <= 200 else f": {said[:197]}..."
     saved = _save_traceback(error, args)
     where = f"please report it with {saved}" if saved else "run it again as 'adapterctl --debug ...' and report it"
@@ -109,16 +113,28 @@ def _unforeseen(error: BaseException, args: Sequence[str]) -> Failure:
 
 
 def failure_of(error: BaseException, args: Sequence[str]) -> Failure:
-    """Return what an exception means to a person.
+    """Return what an exception means to a person, without the secrets that it may speak of.
 
     Args:
         error: What ended the command.
         args: Its arguments, for the saved traceback of an error that nobody foresaw.
     """
+    return _masked(_failure_of(error, args))
+
+
+def _masked(failure: Failure) -> Failure:
+    problems = tuple(Problem(*map(mask, astuple(problem))) for problem in failure.problems)
+    message, hint, usage = map(mask, (failure.message, failure.hint, failure.usage))
+    return replace(failure, message=message, hint=hint, usage=usage, problems=problems)
+
+
+def _failure_of(error: BaseException, args: Sequence[str]) -> Failure:
     if isinstance(error, AdapterctlError):
         return _of_adapterctl(error)
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return Failure("Interrupted", "interrupted; run the same command again to go on", INTERRUPTED)
+    if isinstance(error, Terminated):
+        return Failure("Terminated", "terminated; run the same command again to go on", TERMINATED)
     if isinstance(error, click.ClickException):
         return _of_click(error)
     if isinstance(error, OSError) and (disk := storage_error(error)) is not None:
@@ -133,7 +149,7 @@ def explain(error: BaseException, state: State, args: Sequence[str]) -> int:
     """
     failure = failure_of(error, args)
     if state.debug:
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(mask("".join(traceback.format_exception(error))))
     try:
         if state.json and not state.emitted:
             click.echo(json.dumps(failure.as_dict(), indent=2))

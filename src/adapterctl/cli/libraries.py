@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from typing import TextIO
+
+from adapterctl.masking import mask
 
 _DEFAULTS = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -23,6 +26,10 @@ class _StandardError(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without the secrets that a library may have put into it."""
+        return mask(super().format(record))
 
     @property
     def stream(self) -> TextIO:
@@ -46,7 +53,9 @@ def tame(*, debug: bool) -> None:
         # A terminal that cannot write Japanese still gets the rest of the line.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     handler = _StandardError()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
     if not debug:
         # PEFT imports it for every adapter, and it then tells what it would like to have for 4-bit weights.

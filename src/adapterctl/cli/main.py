@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from adapterctl._version import __version__
+from adapterctl.cli import signals
 from adapterctl.cli.catalogue import SECTIONS
 from adapterctl.cli.failures import explain
 from adapterctl.cli.group import LazyGroup
@@ -52,11 +53,18 @@ def cli(ctx: click.Context, workspace: Path | None, quiet: bool, debug: bool) ->
     state.workspace, state.quiet, state.debug = workspace, quiet, debug
 
 
-def run(args: Sequence[str]) -> int:
-    """Run a command in this process, print what it says, and return its exit code."""
+def run(args: Sequence[str], *, own_process: bool = False) -> int:
+    """Run a command in this process, print what it says, and return its exit code.
+
+    Args:
+        args: Of the program.
+        own_process: Whether the process is there for the command alone: then SIGTERM ends it in order.
+    """
     state = State()
     # Known before the arguments are parsed, so that mistakes in them are told in the form that was asked for.
     state.json, state.debug = "--json" in args, "--debug" in args
+    if own_process:
+        signals.install(lambda: explain(signals.Terminated(), state, args))
     try:
         code = cli.main(list(args), prog_name=PROGRAM, standalone_mode=False, obj=state)
         sys.stdout.flush()
@@ -64,7 +72,7 @@ def run(args: Sequence[str]) -> int:
         # The reader has seen enough. Python flushes once more on its way out: let it flush into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, signals.Terminated) as error:
         return explain(error, state, args)
     return code if isinstance(code, int) else 0
 
@@ -75,6 +83,6 @@ def main() -> NoReturn:
     # The libraries make a million objects that live to the end. Looking through them for garbage again and again while
     # they are imported, and once more at the end, takes two seconds of a command that loads a model.
     gc.set_threshold(*_OBJECTS_BETWEEN_COLLECTIONS)
-    code = run(sys.argv[1:])
+    code = run(sys.argv[1:], own_process=True)
     gc.freeze()
     sys.exit(code)

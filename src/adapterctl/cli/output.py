@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _WIDTH_OF_A_FILE = 120
+_COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it: control characters, and those that turn the direction of writing."""
 
 
 def json_option(command: F) -> F:
@@ -72,9 +75,14 @@ def console() -> Console:
     return Console(highlight=False, width=None if measured else _WIDTH_OF_A_FILE)
 
 
+def inert(text: str) -> str:
+    """Return a text that does nothing to a terminal: names and reasons may have been written by anybody."""
+    return _COMMANDING.sub("\ufffd", text)
+
+
 def say(out: Console, text: str) -> None:
     """Write a line as it is: markup is not read, and a path or a command in it is not broken by a line end."""
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(inert(text), markup=False, soft_wrap=True)
 
 
 def emit(ctx: click.Context, value: Any, render: Callable[[Console], None]) -> None:
@@ -89,7 +97,8 @@ def emit(ctx: click.Context, value: Any, render: Callable[[Console], None]) -> N
     if state.json:
         # Escaped where the reader may not take UTF-8, so that it stays the same JSON.
         escaped = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-        click.echo(json.dumps(plain(value), indent=2, ensure_ascii=escaped, allow_nan=False))
+        text = json.dumps(plain(value), indent=2, ensure_ascii=escaped, allow_nan=False)
+        click.echo(_COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
     else:
         render(console())
     state.emitted = True

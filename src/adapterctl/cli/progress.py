@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from adapterctl.accounting.comparison import format_seconds
@@ -20,7 +21,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def _write_line(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    # Where nobody watches, somebody reads the log later and wants to know when that was.
+    sys.stderr.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
     sys.stderr.flush()
 
 

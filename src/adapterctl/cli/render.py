@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adapterctl.cli.output import say
+from adapterctl.cli.output import inert, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ def table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]], 
     for place, name in enumerate(head):
         drawn.add_column(name, justify="left" if place < words else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        drawn.add_row(*(Text(inert(cell)) for cell in row))
     console.print(drawn)
 
 
@@ -160,7 +160,13 @@ def candidate(console: Console, made: Candidate) -> None:
         verdict(console, made.verdict)
     if made.new_rows:
         new_rows(console, made)
-    if made.promoted:
+    if made.refused:
+        say(
+            console,
+            f"It is no candidate: {made.refused}. The champion is untouched; a person may promote it all the same: "
+            f"adapterctl promote --version {release.version}",
+        )
+    elif made.promoted:
         say(console, f"Version {release.version} is the champion now.")
     elif release.passed:
         say(console, f"Version {release.version} passed the gate and waits: adapterctl promote")

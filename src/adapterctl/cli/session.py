@@ -33,7 +33,15 @@ def open_workspace(ctx: click.Context, *, data: bool = True) -> Workspace:
 
 @contextmanager
 def open_session(
-    ctx: click.Context, command: str, subject: str = "", *, writing: bool = True, data: bool = True
+    ctx: click.Context,
+    command: str,
+    subject: str = "",
+    *,
+    writing: bool = True,
+    data: bool = True,
+    releasing: bool = False,
+    wait: bool = False,
+    quick: bool = False,
 ) -> Iterator[Session]:
     """Open the workspace and give a session in it, with progress on standard error.
 
@@ -43,6 +51,9 @@ def open_session(
         subject: What it is about: a language, ``merged`` or ``combined``.
         writing: Whether it changes the workspace: then it is alone in it and on the books.
         data: Whether globs that match no rows are a problem too.
+        releasing: Whether it moves what aliases point at: then it is alone in the project, on all machines.
+        wait: Whether it waits for others who are at work.
+        quick: Whether it only looks things up in the registry, for which MLflow need not always be loaded.
 
     Raises:
         UsageError: There is no workspace.
@@ -55,7 +66,9 @@ def open_session(
     workspace = open_workspace(ctx, data=data)
     reporter = reporter_for(state_of(ctx))
     if writing:
-        with working(workspace, command, subject, reporter, whole_process=True) as session:
+        with working(
+            workspace, command, subject, reporter, whole_process=True, releasing=releasing, wait=wait
+        ) as session:
             yield session
     else:
-        yield reading(workspace, command, reporter)
+        yield reading(workspace, command, reporter, quick=quick)

@@ -6,11 +6,13 @@ differ in colour and in shape.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from io import BytesIO
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from adapterctl.evaluation.catalogue import metric_of
+from adapterctl.evaluation.report import worst_and_best
 from adapterctl.evaluation.scorecard import Scorecard
 from adapterctl.evaluation.verdict import CellVerdict, Outcome, Verdict
 
@@ -25,6 +27,9 @@ _MARKS: dict[Outcome, tuple[str, str]] = {
     "fail": ("#d55e00", "X"),
 }
 _GREY = "#666666"
+_GAINED = ("#0072b2", "^", None)
+_LOST = ("#d55e00", "v", "////")
+_OPEN = ("#666666", "s", None)
 _NAN = float("nan")
 _DARK_BELOW = 0.55
 
@@ -103,6 +108,59 @@ def differences(verdict: Verdict, *, title: str = "") -> bytes:
         axes.spines[side].set_visible(False)
     figure.legend(handles=_legend(verdict.confidence), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return _png(figure)
+
+
+def changes(verdict: Verdict, *, trained: Collection[str] = (), most: int = 60, title: str = "") -> bytes:
+    """Return what changed for every language as bars with intervals, the largest gain on top.
+
+    Shape and hatching tell a gain from a loss as well as the colour does; grey is what the rows do not show.
+
+    Args:
+        verdict: The gate's verdict.
+        trained: Languages whose adapter is another one; they are marked.
+        most: How many languages are drawn; the worst and the best where there are more.
+        title: What stands above.
+    """
+    from matplotlib.figure import Figure
+
+    shown = sorted(worst_and_best(verdict, most, trained), key=lambda one: -one.difference)
+    figure = Figure(figsize=(8.5, 1.9 + 0.3 * max(3, len(shown))), layout="constrained")
+    axes = figure.add_subplot()
+    for place, one in enumerate(shown):
+        gained, lost = one.low > 0, one.high < 0
+        colour, shape, hatch = _GAINED if gained else _LOST if lost else _OPEN
+        axes.barh(place, one.difference, height=0.62, color=colour, alpha=0.45, hatch=hatch, edgecolor=colour, lw=0.6)
+        axes.plot([one.low, one.high], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
+        axes.plot([one.difference], [place], marker=shape, color=colour, markersize=7, linestyle="none")
+    names = [f"{one.lang}  (changed)" if one.lang in trained else one.lang for one in shown]
+    axes.axvline(0, color=_GREY, linewidth=0.8)
+    axes.set_yticks(range(len(shown)), names)
+    for label, one in zip(axes.get_yticklabels(), shown, strict=True):
+        label.set_fontweight("bold" if one.lang in trained else "normal")
+    # Room on both sides: a bar that begins at the border looks cut.
+    low, high = min([0.0, *(one.low for one in shown)]), max([0.0, *(one.high for one in shown)])
+    room = max(0.12 * (high - low), 0.004)
+    axes.set_xlim(low - room, high + room)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"candidate − champion, mean over tasks; lines: {verdict.confidence:.0%} interval")
+    left_out = len(verdict.languages) - len(shown)
+    told = title or f"Change by language: {verdict.candidate} against {verdict.champion}"
+    axes.set_title(told + (f" ({left_out} between them left out)" if left_out else ""), fontsize=11)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    figure.legend(handles=_change_legend(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _change_legend() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    told = {"better": _GAINED, "worse": _LOST, "not shown: the interval holds 0": _OPEN}
+    return [
+        Line2D([], [], marker=shape, color=colour, linestyle="none", label=name)
+        for name, (colour, shape, _) in told.items()
+    ]
 
 
 def _said(verdict: Verdict) -> str:

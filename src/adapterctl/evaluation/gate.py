@@ -50,8 +50,10 @@ class _Comparison:
     result: Bootstrap
     randomised: NDArray[np.float64]
 
+_WORST_FIRST: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
 
-def gate(candidate: Scorecard, champion: Scorecard, settings: GateSettings, *, updated: str | None = None) -> Verdict:
+
+def gate(candidate: Scorecard, champion: Scorecard, settings: GateSettings, *, updated: Sequence[str] = ()) -> Verdict:
     """Compare two scorecards, row by row.
 
     A cell passes when it has ``min_examples`` rows and the one-sided lower confidence bound of candidate − champion
@@ -63,7 +65,7 @@ def gate(candidate: Scorecard, champion: Scorecard, settings: GateSettings, *, u
         candidate: Of the candidate.
         champion: Of the champion, on the same suite.
         settings: Margins, confidence and policy.
-        updated: The language that was trained anew, of which ``settings.required_gain`` is required.
+        updated: The languages that were trained anew, of each of which ``settings.required_gain`` is required.
 
     Raises:
         DataError: A cell is missing on one side, has no row in common, or is measured by another metric, library
@@ -73,9 +75,10 @@ def gate(candidate: Scorecard, champion: Scorecard, settings: GateSettings, *, u
     compared = [_compare(cell, champion.cell(cell.lang, cell.task), settings) for cell in candidate.cells]
     by_language = {lang: [one for one in compared if one.verdict.lang == lang] for lang in candidate.languages}
     languages = [_language(lang, found, settings.confidence) for lang, found in by_language.items()]
-    gain = None
-    if settings.required_gain is not None and updated in by_language:
-        gain = _gain(updated, by_language[updated], settings.required_gain, settings)
+    gains = []
+    if settings.required_gain is not None:
+        trained = [lang for lang in updated if lang in by_language]
+        gains = [_gain(lang, by_language[lang], settings.required_gain, settings) for lang in trained]
     return Verdict(
         candidate=candidate.model,
         champion=champion.model,
@@ -83,7 +86,8 @@ def gate(candidate: Scorecard, champion: Scorecard, settings: GateSettings, *, u
         languages=_with_improvements(languages, settings.false_discovery_rate),
         confidence=settings.confidence,
         inconclusive=settings.inconclusive,
-        gain=gain,
+        # The one that is furthest from what is required speaks for all.
+        gain=min(gains, key=lambda one: (_WORST_FIRST.index(one.outcome), one.lower_bound), default=None),
     )
 
 

@@ -16,8 +16,8 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeVar
 
+from adapterctl.endpoint import Endpoint
 from adapterctl.errors import AdapterError, EndpointError, UsageError
-from adapterctl.evaluation.endpoint import Endpoint
 from adapterctl.evaluation.engine import PreparedRow
 
 Result = TypeVar("Result")
@@ -30,6 +30,16 @@ _NO_PENALTY = {"repetition_penalty": 1.0}
 _ECHO_HINT = (
     "log-likelihoods need a server that answers 'echo' with 'logprobs' for the prompt, as vLLM does; "
     "or evaluate the model in this process, without --engine openai"
+)
+_HINTS = {
+    401: "set the environment variable {key} to the endpoint's key",
+    403: "set the environment variable {key} to a key that may use this model",
+    404: "check the URL; it is the part before /v1, and the server must offer /v1/completions, not only chats",
+    413: "score fewer or shorter rows, or raise the server's limit on the size of a request",
+}
+_OTHER_HINT = (
+    "check that the server takes prompts as token ids and 'echo' with 'logprobs' (vLLM does), and that its context "
+    "(vLLM: --max-model-len) holds the longest row"
 )
 
 
@@ -67,7 +77,13 @@ class OpenAIEngine:
         """
         self._model, self._concurrency = model, concurrency
         self._endpoint = Endpoint(
-            url, api_key_env=api_key_env, connections=concurrency, timeout=timeout, retries=retries
+            url,
+            api_key_env=api_key_env,
+            connections=concurrency,
+            timeout=timeout,
+            retries=retries,
+            hints=_HINTS,
+            other_hint=_OTHER_HINT,
         )
 
     def __enter__(self) -> OpenAIEngine:
@@ -257,7 +273,15 @@ def served_models(
         EndpointError: The server cannot be reached, or answers with something else.
         UsageError: ``url`` is not an address, or the server refuses to tell.
     """
-    endpoint = Endpoint(url, api_key_env=api_key_env, connections=1, timeout=timeout, retries=retries)
+    endpoint = Endpoint(
+        url,
+        api_key_env=api_key_env,
+        connections=1,
+        timeout=timeout,
+        retries=retries,
+        hints=_HINTS,
+        other_hint=_OTHER_HINT,
+    )
     try:
         return tuple(sorted(_listed(endpoint)))
     finally:

@@ -1,28 +1,81 @@
-"""Verdicts as Markdown that a reviewer can read."""
+"""Verdicts as Markdown that a reviewer can read; names of languages, tasks and models are never read as markup."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from adapterctl.evaluation.verdict import CellVerdict, GainVerdict, Outcome, Verdict
+from adapterctl.evaluation.verdict import CellVerdict, GainVerdict, LanguageVerdict, Outcome, Verdict
+from adapterctl.markdown import plain, table
 
 _MOST_IDS = 5
+_LONGEST_REASON = 600
 _WORDS: dict[Outcome, str] = {"pass": "pass", "fail": "**FAIL**", "inconclusive": "*inconclusive*"}
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int) -> str:
-    """Return a Markdown table whose first ``words`` columns are text and whose others are numbers."""
-    ruler = ["---"] * words + ["---:"] * (len(head) - words)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ruler, *rows))
+_MINUS = "−"
+"""Wider than a hyphen: signs stand one below the other, and no line ends behind it."""
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign; what rounds to nothing has none."""
+    shown = f"{value:+.3f}".replace("-", _MINUS)
+    return shown if float(f"{value:.3f}") else "0.000"
+
+
+def change(one: LanguageVerdict | CellVerdict) -> str:
+    """Return a difference behind an arrow: up or down where its interval excludes 0, else ``=``."""
+    arrow = "▲" if one.low > 0 else "▼" if one.high < 0 else "="
+    return f"{arrow} {signed(one.difference)}"
+
+
+def worst_and_best(verdict: Verdict, most: int, first: Collection[str] = ()) -> tuple[LanguageVerdict, ...]:
+    """Return the languages that a reviewer looks at where not all can be shown.
+
+    Those in ``first`` come first, then who failed, who lost most, and at last who gained most; of two parts of what
+    is left of ``most`` the larger goes to the losers.
+    """
+    named = [one for one in verdict.languages if one.lang in first][:most]
+    rest = [one for one in verdict.languages if one.lang not in first]
+    order: dict[Outcome, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
+    rest.sort(key=lambda one: (order[one.outcome], one.difference))
+    left = most - len(named)
+    if left >= len(rest):
+        return (*named, *rest)
+    gained = left // 3
+    return (*named, *rest[: left - gained], *rest[len(rest) - gained :])
+
+
+def change_table(verdict: Verdict, *, trained: Collection[str] = (), most: int | None = None) -> str:
+    """Return one line a language: champion, candidate, change, interval and verdict.
+
+    Args:
+        verdict: The gate's verdict.
+        trained: Languages that were trained anew; they come first, in bold.
+        most: How many languages are shown; None shows all.
+    """
+    shown = worst_and_best(verdict, len(verdict.languages) if most is None else most, trained)
+    rows = [
+        [
+            f"**{plain(one.lang)}**" if one.lang in trained else plain(one.lang),
+            f"{one.champion:.3f}",
+            f"{one.candidate:.3f}",
+            change(one),
+            f"{signed(one.low)} … {signed(one.high)}",
+            _WORDS[one.outcome] + (", improved" if one.improved else ""),
+        ]
+        for one in shown
+    ]
+    head = ["language", "champion", "candidate", "change", f"{verdict.confidence:.0%} interval", "verdict"]
+    return table(head, rows, words=1)
 
 
 def verdict_table(verdict: Verdict) -> str:
     """Return every comparison: values, difference, interval, bound, margin, and what the rows could have shown."""
     rows = [
         [
-            cell.lang,
-            cell.task,
-            cell.metric,
+            plain(cell.lang),
+            plain(cell.task),
+            plain(cell.metric),
             _WORDS[cell.outcome],
             str(cell.n),
             f"{cell.champion:.3f}",
@@ -46,14 +99,14 @@ def verdict_table(verdict: Verdict) -> str:
         "limit",
         "detectable",
     ]
-    return _table(["language", "task", "metric", "verdict", *numbers], rows, words=4)
+    return table(["language", "task", "metric", "verdict", *numbers], rows, words=4)
 
 
 def language_table(verdict: Verdict) -> str:
     """Return what changed for each language, as the mean over its tasks, and which languages improved."""
     rows = [
         [
-            one.lang,
+            plain(one.lang),
             _WORDS[one.outcome],
             f"{one.champion:.3f}",
             f"{one.candidate:.3f}",
@@ -66,7 +119,7 @@ def language_table(verdict: Verdict) -> str:
     ]
     percent = f"{verdict.confidence:.0%}"
     head = ["language", "verdict", "champion", "candidate", "difference", f"{percent} interval", "p", "improved"]
-    return _table(head, rows, words=2)
+    return table(head, rows, words=2)
 
 
 def why(cell: CellVerdict) -> str:
@@ -93,7 +146,7 @@ def gain_sentence(gain: GainVerdict) -> str:
 def verdict_report(verdict: Verdict) -> str:
     """Return the verdict as a Markdown section: the answer, why, and the tables."""
     parts = [
-        f"**Gate {_answer(verdict)}**: {verdict.candidate} against {verdict.champion}.",
+        f"**Gate {answer(verdict)}**: {plain(verdict.candidate)} against {plain(verdict.champion)}.",
         f"A cell passes when the one-sided {verdict.confidence:.0%} lower bound of candidate − champion, "
         "on the same rows, lies above the limit (minus the margin). It is inconclusive when there are too few rows to "
         "tell. Detectable is the smallest loss that its rows show with 80 % probability. Differences above 0 are "
@@ -104,7 +157,7 @@ def verdict_report(verdict: Verdict) -> str:
     if verdict.undecided:
         parts.append(_list("Too few rows to decide:", verdict.undecided))
     if verdict.gain is not None:
-        parts.append(f"Required gain: {gain_sentence(verdict.gain)}.")
+        parts.append(f"Required gain: {plain(gain_sentence(verdict.gain), 400)}.")
     parts += [
         language_table(verdict),
         "p: one-sided paired randomisation test of a gain; improved: after correction for the number of languages "
@@ -117,7 +170,8 @@ def verdict_report(verdict: Verdict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _answer(verdict: Verdict) -> str:
+def answer(verdict: Verdict) -> str:
+    """Return what the gate said, in a word or a few."""
     if verdict.outcome != "inconclusive":
         return "passed" if verdict.passed else "FAILED"
     means = {"fail": "counts as failed", "review": "waits for a person", "pass": "counts as passed"}
@@ -125,10 +179,10 @@ def _answer(verdict: Verdict) -> str:
 
 
 def _list(head: str, cells: Sequence[CellVerdict]) -> str:
-    return "\n".join([head, "", *(f"- {why(cell)}" for cell in cells)])
+    return "\n".join([head, "", *(f"- {plain(why(cell), _LONGEST_REASON)}" for cell in cells)])
 
 
 def _unpaired(cell: CellVerdict) -> str:
     more = len(cell.unpaired) - _MOST_IDS
-    shown = ", ".join(cell.unpaired[:_MOST_IDS]) + (f" and {more} more" if more > 0 else "")
-    return f"- {cell.lang}, {cell.task}: {shown}"
+    shown = ", ".join(map(plain, cell.unpaired[:_MOST_IDS])) + (f" and {more} more" if more > 0 else "")
+    return f"- {plain(cell.lang)}, {plain(cell.task)}: {shown}"

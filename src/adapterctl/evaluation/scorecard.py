@@ -12,6 +12,9 @@ from adapterctl.evaluation.catalogue import METRICS
 SCHEMA = 2
 """Version of the stored form of scorecards and verdicts."""
 
+EMPTY = "empty"
+"""The detail that says, where predictions are left out, whether a row's was empty."""
+
 
 @dataclass(frozen=True)
 class ExampleScore:
@@ -76,7 +79,9 @@ class Cell:
     @property
     def empty(self) -> int:
         """How many predictions are empty."""
-        return sum(not score.prediction for score in self.scores) if "nats" not in self._details else 0
+        if "nats" in self._details:
+            return 0
+        return sum(score.details.get(EMPTY, not score.prediction) for score in self.scores)
 
     @property
     def cut(self) -> int:
@@ -92,9 +97,9 @@ class Cell:
     def _details(self) -> Mapping[str, Any]:
         return self.scores[0].details if self.scores else {}
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the cell as JSON values."""
-        rows = [row_dict(score) for score in self.scores]
+    def as_dict(self, *, texts: bool = True) -> dict[str, Any]:
+        """Return the cell as JSON values; see ``Scorecard.as_dict``."""
+        rows = [row_dict(score, texts=texts) for score in self.scores]
         return vars(self) | {"metrics": dict(self.metrics), "signatures": dict(self.signatures), "scores": rows}
 
     @classmethod
@@ -105,10 +110,28 @@ class Cell:
         return cls(**{**value, "scores": tuple(ExampleScore(**place, **row) for row in value["scores"])})
 
 
-def row_dict(score: ExampleScore) -> dict[str, Any]:
-    """Return a row as JSON values, without language and task, which the cell tells."""
+def row_dict(score: ExampleScore, *, texts: bool = True) -> dict[str, Any]:
+    """Return a row as JSON values, without language and task, which the cell tells.
+
+    Args:
+        score: The row.
+        texts: Whether prediction and reference are told. Without, what is left are hashes and numbers; whether the
+            prediction was empty is noted instead.
+    """
     row = {name: value for name, value in vars(score).items() if name not in ("lang", "task")}
-    return row | {"details": dict(score.details)}
+    if texts:
+        return row | {"details": dict(score.details)}
+    details = {name: value for name, value in score.details.items() if _numeric(value)}
+    empty = bool(score.details.get(EMPTY, not score.prediction))
+    return row | {"prediction": "", "reference": "", "details": {**details, EMPTY: empty}}
+
+
+def _numeric(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_numeric, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_numeric, value))
+    return value is None or isinstance(value, bool | int | float)
 
 
 @dataclass(frozen=True)
@@ -210,12 +233,16 @@ class Scorecard:
             ],
         }
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the whole scorecard as JSON values."""
+    def as_dict(self, *, texts: bool = True) -> dict[str, Any]:
+        """Return the whole scorecard as JSON values.
+
+        Args:
+            texts: Whether what the rows say is part of it; without, a scorecard can leave the workspace.
+        """
         return {
             "schema": SCHEMA,
             "model": self.model,
-            "cells": [cell.as_dict() for cell in self.cells],
+            "cells": [cell.as_dict(texts=texts) for cell in self.cells],
         }
 
     @classmethod

@@ -23,6 +23,10 @@ _LEAST_DIRECTION = 1e-5
 
 _OUTSIDE = "outside the layers"
 
+_LEAST_MODULES = 4
+_WORK_OF_A_PAIR = 1e6
+"""What the small matrices of a pair take, in multiplications of large ones."""
+
 
 @dataclass(frozen=True)
 class PairInterference:
@@ -112,7 +116,10 @@ class Interference:
 
 
 def inspect(
-    adapters: Sequence[Adapter], progress: Callable[[int, int], None] | None = None, sampled: int = SAMPLED
+    adapters: Sequence[Adapter],
+    progress: Callable[[int, int], None] | None = None,
+    sampled: int = SAMPLED,
+    most_work: float | None = None,
 ) -> Interference:
     """Compare the deltas of every pair of languages, in every layer and in all.
 
@@ -124,6 +131,9 @@ def inspect(
         adapters: Adapters that fit together, each of another language.
         progress: Told how many modules of how many are done.
         sampled: At how many entries of a module signs are compared at most.
+        most_work: Multiplications in float64 that it may take, so that a picture of many languages or of high ranks
+            does not take minutes: as many modules as that allows are compared, spread evenly over the model, but no
+            fewer than four. None compares all of them.
 
     Raises:
         AdapterError: The tensors cannot be read.
@@ -131,6 +141,8 @@ def inspect(
     ordered = sorted(adapters, key=lambda adapter: adapter.lang or "")
     languages = tuple(adapter.lang or "" for adapter in ordered)
     modules = sorted({module for adapter in adapters for module in adapter.modules})
+    if most_work is not None:
+        modules = _spread(modules, int(most_work / max(1.0, max(_work(ordered, module) for module in modules))))
     whole, layers = _Sums.of(len(languages)), dict[int | None, _Sums]()
     entries = compared = 0
     for done, module in enumerate(modules):
@@ -152,6 +164,24 @@ def inspect(
             layers[layer].part(_OUTSIDE if layer is None else str(layer), languages, energies) for layer in ranked
         ),
     )
+
+
+def _work(adapters: Sequence[Adapter], module: str) -> float:
+    """Return about how many multiplications one module takes: two Gram matrices, and a few small ones for each pair."""
+    shapes = [adapter.shape(module) for adapter in adapters if module in adapter.factors]
+    ranks, width = sum(a[0] for a, _ in shapes), max(a[1] + b[0] for a, b in shapes)
+    return float(ranks**2 * width + len(shapes) ** 2 * _WORK_OF_A_PAIR)
+
+
+def _spread(modules: list[str], count: int) -> list[str]:
+    """Return ``count`` of many modules, from all over the model and of many kinds."""
+    count, total = max(_LEAST_MODULES, count), len(modules)
+    if count >= total:
+        return modules
+    step = total // count
+    # Drawn within each part: a fixed step of seven would meet the same projection in every layer.
+    drawn = generator("interference", "modules").integers(step, size=count).tolist()
+    return [modules[place * total // count + within] for place, within in enumerate(drawn)]
 
 
 @dataclass

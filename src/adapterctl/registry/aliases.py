@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from adapterctl.errors import RegistryError, UsageError
+from adapterctl.errors import LockHeld, RegistryError, UsageError
 from adapterctl.registry.connection import Connection
 from adapterctl.registry.faults import error_code
 
@@ -26,11 +26,18 @@ def every(connection: Connection, name: str) -> dict[str, int]:
     return {str(alias): int(version) for alias, version in sorted(found.aliases.items())}
 
 
-def set_alias(connection: Connection, name: str, alias: str, version: int) -> None:
+ANYTHING = -1
+"""What an alias is expected to point at by who does not mind."""
+
+
+def set_alias(connection: Connection, name: str, alias: str, version: int, expected: int | None = ANYTHING) -> None:
     """Let ``alias`` point to ``version``; see ``Registry.set_alias``."""
     for attempt in range(_ATTEMPTS):
-        if every(connection, name).get(alias) == version:
+        before = every(connection, name).get(alias)
+        if before == version:
             return
+        if expected != ANYTHING:
+            _compare(name, alias, before, expected)
         try:
             connection.client.set_registered_model_alias(name, alias, str(version))
             break
@@ -43,10 +50,29 @@ def set_alias(connection: Connection, name: str, alias: str, version: int) -> No
             time.sleep(random.uniform(0.02, 0.1) * 2**attempt)
     now = every(connection, name).get(alias)
     if now != version:
-        raise RegistryError(
-            f"somebody else moved {alias} of {name} to version {now} while it was being moved to {version}",
-            hint="look at it with: adapterctl status; then decide, and run the command again",
-        )
+        raise _lost(name, alias, now, f"to be moved to version {version}")
+
+
+def _named(version: int | None) -> str:
+    return "nothing" if version is None else f"version {version}"
+
+
+def _lost(name: str, alias: str, now: int | None, wanted: str) -> LockHeld:
+    return LockHeld(
+        f"somebody else moved {alias} of {name}: it points to {_named(now)} and was expected {wanted}; nothing was "
+        "overwritten",
+        hint="look at it with: adapterctl status; then decide, and run the command again",
+    )
+
+
+def require(connection: Connection, name: str, alias: str, expected: int | None) -> None:
+    """Make sure that ``alias`` points to ``expected``; see ``Registry.require_alias``."""
+    _compare(name, alias, every(connection, name).get(alias), expected)
+
+
+def _compare(name: str, alias: str, now: int | None, expected: int | None) -> None:
+    if now != expected:
+        raise _lost(name, alias, now, f"to point to {_named(expected)}")
 
 
 def drop_alias(connection: Connection, name: str, alias: str) -> None:

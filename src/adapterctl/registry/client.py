@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from adapterctl.registry import aliases, books, publishing, runs, sweeping, versions
+from adapterctl.registry import aliases, books, publishing, runs, sweeping, versions, wholeness
+from adapterctl.registry.aliases import ANYTHING
 from adapterctl.registry.connection import Connection, connect
+from adapterctl.registry.lease import Lease, queue
 from adapterctl.registry.runs import RunHandle
 from adapterctl.registry.settings import ResolvedRegistry
 from adapterctl.registry.sweeping import Leftover
@@ -28,6 +30,7 @@ class Registry:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._lease: Lease | None = None
 
     @classmethod
     def connect(cls, resolved: ResolvedRegistry, project: str) -> Registry:
@@ -40,6 +43,23 @@ class Registry:
             StorageError: The embedded store cannot be written.
         """
         return cls(connect(resolved, project))
+
+    @classmethod
+    def for_reading(cls, resolved: ResolvedRegistry, project: str) -> Registry:
+        """Open the registry for a command that changes nothing: where it can be read without MLflow, that is quicker.
+
+        Raises:
+            RegistryError: Nobody answers there, or who answers refuses.
+            StorageError: The embedded store cannot be written.
+        """
+        from adapterctl.registry.local import connect_local
+
+        return cls(connect_local(resolved, project) or connect(resolved, project))
+
+    @property
+    def connection(self) -> Connection:
+        """The open connection, for the registry's own modules."""
+        return self._connection
 
     @property
     def resolved(self) -> ResolvedRegistry:
@@ -55,6 +75,42 @@ class Registry:
     def experiment_id(self) -> str:
         """MLflow's id of the experiment that holds the runs."""
         return self._connection.experiment_id
+
+    @contextmanager
+    def exclusive(
+        self, command: str, *, wait: bool = False, told: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
+        """Be the only one, on all machines, who publishes and moves aliases of the project inside this block.
+
+        Who is inside already stays so.
+
+        Args:
+            command: What is to be done, for whoever finds the lock held.
+            wait: Wait until it is free.
+            told: Is told, once, whom we wait for.
+
+        Raises:
+            LockHeld: Somebody else holds the lock, and nobody wants to wait.
+        """
+        if self._lease is not None:
+            yield
+            return
+        lease = Lease(self._connection, command)
+        lease.acquire(wait=wait, told=told)
+        self._lease = lease
+        try:
+            yield
+        finally:
+            self._lease = None
+            lease.release()
+
+    def locked_by(self) -> list[str]:
+        """Return who stands in the queue for ``exclusive``, the holder first, in words."""
+        return [place.told for place in queue(self._connection)]
+
+    def _require_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.require()
 
     def run(
         self, key: str, name: str, *, parent: RunHandle | None = None, tags: Mapping[str, str] | None = None
@@ -85,6 +141,7 @@ class Registry:
         description: str = "",
         inputs: Sequence[Version] = (),
         metrics: Mapping[str, float] | None = None,
+        lineage: Mapping[str, Any] | None = None,
     ) -> Version:
         """Register a PEFT folder as a version, exactly once for a content hash.
 
@@ -103,14 +160,25 @@ class Registry:
             description: Markdown for the reviewer.
             inputs: The versions that it was made from.
             metrics: Noted on the run and on the logged model.
+            lineage: What else it was made from, as plain values: ``base``, ``datasets``, ``recipe``.
 
         Raises:
             AdapterError: The folder is missing or empty, or holds what cannot be stored.
         """
         wanted = publishing.Publication(
-            name, folder, content_hash, model_type, params or {}, tags or {}, description, tuple(inputs), metrics or {}
+            name,
+            folder,
+            content_hash,
+            model_type,
+            params or {},
+            tags or {},
+            description,
+            tuple(inputs),
+            metrics or {},
+            lineage or {},
         )
-        return publishing.publish(self._connection, run, wanted)
+        with self.exclusive(f"publish {name}", wait=True):
+            return publishing.publish(self._connection, run, wanted)
 
     def names(self) -> list[str]:
         """Return the registered models of the project, sorted."""
@@ -120,6 +188,10 @@ class Registry:
         """Return all versions of a registered model, oldest first; none where there is no such model."""
         return versions.every(self._connection, name)
 
+    def all_versions(self) -> list[Version]:
+        """Return all versions that the project has published, of all its registered models."""
+        return versions.of_project(self._connection)
+
     def version(self, name: str, number: int) -> Version:
         """Return one version.
 
@@ -127,6 +199,10 @@ class Registry:
             UsageError: There is no such version.
         """
         return versions.one(self._connection, name, number)
+
+    def what_is_left(self, version: Version) -> tuple[Any, tuple[str, ...]]:
+        """Return MLflow's run of a version, None where it was removed, and what was deleted: ``run``, ``files``."""
+        return versions.what_is_left(self._connection, version)
 
     def version_by_hash(self, name: str, content_hash: str) -> Version | None:
         """Return the version of a content hash, or ``None``."""
@@ -136,21 +212,46 @@ class Registry:
         """Return the aliases of a registered model with their versions."""
         return aliases.every(self._connection, name)
 
-    def set_alias(self, name: str, alias: str, version: Version | int) -> None:
+    def set_alias(self, name: str, alias: str, version: Version | int, *, expected: int | None = ANYTHING) -> None:
         """Let ``alias`` point to a version; nothing happens where it does so already.
 
-        MLflow has no compare-and-set: who comes last wins. The alias is therefore read again afterwards.
+        MLflow has no compare-and-set: who comes last wins. So this is done inside ``exclusive``, the old value is
+        compared right before the move, and the alias is read again after it.
+
+        Args:
+            name: The registered model.
+            alias: Which.
+            version: Where it is to point.
+            expected: What it has to point to before, None for nothing.
 
         Raises:
             UsageError: There is no such version.
-            RegistryError: Somebody else moved the alias at the same time.
+            LockHeld: Somebody else moved the alias; nothing was overwritten.
         """
         number = version.version if isinstance(version, Version) else version
-        aliases.set_alias(self._connection, name, alias, number)
+        self._require_lease()
+        aliases.set_alias(self._connection, name, alias, number, expected)
+
+    def require_alias(self, name: str, alias: str, expected: int | None) -> None:
+        """Make sure that an alias points where it is expected to, None for nowhere.
+
+        Raises:
+            LockHeld: Somebody else moved it.
+        """
+        aliases.require(self._connection, name, alias, expected)
 
     def drop_alias(self, name: str, alias: str) -> None:
         """Remove an alias; nothing happens where it is not set."""
+        self._require_lease()
         aliases.drop_alias(self._connection, name, alias)
+
+    def require_whole(self, version: Version) -> None:
+        """Read and hash every file of a version again, and make sure that it is what was published.
+
+        Raises:
+            RegistryError: It is not, or the registry cannot be reached.
+        """
+        wholeness.require(self._connection, version)
 
     def set_version_tags(self, version: Version, tags: Mapping[str, Any]) -> None:
         """Set tags of a version; values that are there already are not written again."""

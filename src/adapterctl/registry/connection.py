@@ -19,16 +19,10 @@ from filelock import FileLock, Timeout
 from adapterctl.errors import RegistryError
 from adapterctl.files import TEMPORARY_PREFIX, disk_errors
 from adapterctl.registry import environment
+from adapterctl.registry.faults import Guarded, error_code, translated
 from adapterctl.registry.names import TAG_PROJECT
 from adapterctl.registry.relocation import relocate
 from adapterctl.registry.settings import ResolvedRegistry
-
-environment.prepare()
-from mlflow import MlflowClient  # noqa: E402 (telemetry is switched off before the import)
-
-from adapterctl.registry.faults import Guarded, error_code, translated  # noqa: E402
-
-environment.silence()
 
 _LOCK_SECONDS = 60
 _PROBE_SECONDS = 4
@@ -52,6 +46,7 @@ class Connection:
 
     def repository(self, location: str) -> Any:
         """Return MLflow's access to the files below ``location``."""
+        environment.load()
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         with translated(self.resolved):
@@ -65,7 +60,9 @@ def connect(resolved: ResolvedRegistry, project: str) -> Connection:
         RegistryError: Nobody answers, or refuses (login, permission, host name, damaged or outdated store).
         StorageError: The embedded store cannot be written.
     """
-    environment.prepare()
+    environment.load()
+    from mlflow import MlflowClient
+
     with translated(resolved):
         prepare_sqlite(resolved)
         if resolved.is_database and resolved.database_file is None:
@@ -142,6 +139,7 @@ def _unfinished_prefix(database: Path) -> str:
 
 
 def _make_sqlite(database: Path, artifact_root: str) -> None:
+    environment.load()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy import event
     from sqlalchemy.engine import Engine

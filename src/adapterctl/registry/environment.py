@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 # Read by MLflow at import or at every call. What the person has set already is kept.
 _DEFAULTS = {
@@ -35,6 +36,19 @@ def silence() -> None:
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         for name in _NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def load() -> None:
+    """Import MLflow, prepared and silent. That takes seconds: only what talks to it does so."""
+    prepare()
+    _load()
+
+
+@cache
+def _load() -> None:
+    import mlflow  # noqa: F401
+
+    silence()
 
 
 @contextmanager

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
-
 from adapterctl.errors import AdapterctlError, RegistryError, StorageError
 from adapterctl.files import disk_errors
 from adapterctl.registry.settings import ResolvedRegistry, mask
 
+_AWAY = (
+    r"Max retries exceeded|Connection refused|NewConnectionError|NameResolutionError|[Tt]imed? ?out|timeout"
+    r"|Connection aborted|RemoteDisconnected|could not connect|could not translate host|Connection reset"
+    r"|server closed the connection|Can't connect to|No route to host|Network is unreachable|error code 50[234]"
+)
 # In this order: an SSL failure, for one, also speaks of retries. {at} is the masked address, {host} its host and port.
 _SAYINGS: tuple[tuple[str, type[AdapterctlError], str, str], ...] = (
     (
@@ -110,9 +113,7 @@ _SAYINGS: tuple[tuple[str, type[AdapterctlError], str, str], ...] = (
         "update it here: pip install --upgrade mlflow",
     ),
     (
-        r"Max retries exceeded|Connection refused|NewConnectionError|NameResolutionError|[Tt]imed? ?out|timeout"
-        r"|Connection aborted|RemoteDisconnected|could not connect|could not translate host|Connection reset"
-        r"|server closed the connection|Can't connect to|No route to host|Network is unreachable|error code 50[234]",
+        _AWAY,
         RegistryError,
         "no MLflow answers at {at}",
         "start it, or correct registry.uri; with registry.uri empty and MLFLOW_TRACKING_URI unset the workspace's own "
@@ -130,12 +131,36 @@ _SAYINGS: tuple[tuple[str, type[AdapterctlError], str, str], ...] = (
 def error_code(error: BaseException) -> str:
     """Return MLflow's own code behind a translated error, or the empty text."""
     cause = error.__cause__ if isinstance(error, AdapterctlError) else error
-    return str(cause.error_code) if isinstance(cause, MlflowException) else ""
+    return str(getattr(cause, "error_code", "")) if isinstance(cause, (LocalRefusal, *_foreign("mlflow"))) else ""
+
+
+class LocalRefusal(Exception):
+    """What MLflow would refuse, where its tables are read without it.
+
+    Attributes:
+        error_code: MLflow's own code for it.
+    """
+
+    def __init__(self, message: str, error_code: str) -> None:
+        super().__init__(message)
+        self.error_code = error_code
+
+
+def _foreign(*libraries: str) -> tuple[type[BaseException], ...]:
+    """Return the errors of libraries; what nobody has imported has raised none."""
+    errors = {"mlflow": ("mlflow.exceptions", "MlflowException"), "sqlalchemy": ("sqlalchemy.exc", "SQLAlchemyError")}
+    places = [(sys.modules.get(errors[library][0]), errors[library][1]) for library in libraries]
+    return tuple(getattr(module, name) for module, name in places if module is not None)
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether a translated error means that nobody answered, so that nothing is known about what was asked."""
+    return error.__cause__ is not None and re.search(_AWAY, str(error.__cause__)) is not None
 
 
 def explained(error: BaseException, resolved: ResolvedRegistry) -> AdapterctlError:
     """Return the error a person can act on for one that MLflow or a library below it raised."""
-    said = mask(str(error)).strip()
+    said = mask(str(error), also=[resolved.uri]).strip()
     parts = urlsplit(resolved.uri)
     host = parts.hostname or ""
     if parts.port:
@@ -159,8 +184,11 @@ def translated(resolved: ResolvedRegistry) -> Iterator[None]:
             yield
     except AdapterctlError:
         raise
-    # NoSuchModuleError is no SQLAlchemyError of a statement but of a missing driver; requests' errors are OSErrors.
-    except (MlflowException, SQLAlchemyError, NoSuchModuleError, sqlite3.Error, ImportError, OSError) as error:
+    # SQLAlchemy's are also those of a missing driver; requests' errors are OSErrors.
+    except Exception as error:
+        own = (LocalRefusal, sqlite3.Error, ImportError, OSError)
+        if not isinstance(error, (*own, *_foreign("mlflow", "sqlalchemy"))):
+            raise
         raise explained(error, resolved) from error
 
 

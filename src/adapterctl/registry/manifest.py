@@ -113,6 +113,14 @@ def parse(text: str, digest: str, place: str) -> Manifest:
     return Manifest(entries)
 
 
+def size(repository: Any, name: str) -> int:
+    """Return how large a stored file is, in bytes, without fetching it; 0 where the store does not tell."""
+    if repository.get_local_path(name):
+        return 0
+    found = {entry.path: entry.file_size for entry in repository.list_artifacts(_parent(name))}
+    return int(found.get(name) or 0)
+
+
 def fetch(repository: Any, name: str, folder: Path) -> Path:
     """Return a local copy, below ``folder``, of the stored file ``name``; or its place where the store is local.
 

@@ -13,6 +13,8 @@ CHAMPION = "champion"
 PREVIOUS = "previous"
 """The version that was served before; what a rollback returns to."""
 ALIASES = (CANDIDATE, CHAMPION, PREVIOUS)
+PINNED = "pinned"
+"""The version of a language's adapter that every merge takes, until somebody takes the alias away."""
 
 TAG_KEY = "adapterctl.key"
 TAG_PROJECT = "adapterctl.project"

@@ -25,10 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
-from mlflow.entities import LoggedModelInput, LoggedModelOutput, LoggedModelStatus, Metric
-from mlflow.tracking._tracking_service import utils as tracking
-
 from adapterctl.errors import RegistryError
 from adapterctl.registry import manifest, versions
 from adapterctl.registry.connection import Connection
@@ -46,7 +42,7 @@ from adapterctl.registry.runs import RunHandle
 from adapterctl.registry.settings import ENVIRONMENT_VARIABLE
 from adapterctl.registry.versions import Version
 
-_VERSION_LINKS = "mlflow.modelVersions"
+VERSION_LINKS = "mlflow.modelVersions"
 _global_address = threading.Lock()
 
 
@@ -63,10 +59,12 @@ class Publication:
     description: str
     inputs: Sequence[Version]
     metrics: Mapping[str, float]
+    lineage: Mapping[str, Any]
 
-    def lineage(self, run: RunHandle, project: str) -> dict[str, Any]:
+    def told(self, run: RunHandle, project: str) -> dict[str, Any]:
         """Return where the adapter comes from, as stored beside it."""
         return {
+            **self.lineage,
             "project": project,
             "name": self.name,
             "content_hash": self.content_hash,
@@ -109,6 +107,8 @@ def _ready_model(
     connection: Connection, run: RunHandle, wanted: Publication, contents: manifest.Manifest, tags: Mapping[str, str]
 ) -> Any:
     """Return a READY logged model that holds the files: one of a killed attempt, or a new one."""
+    from mlflow.entities import LoggedModelStatus
+
     # The digest belongs to the search: equal tensors with other files beside them are another publication.
     found = connection.client.search_logged_models(
         [connection.experiment_id],
@@ -131,7 +131,7 @@ def _ready_model(
     if pending is not None:
         # Half a file may lie there under a temporary name.
         repository.delete_artifacts()
-    lineage = json.dumps(wanted.lineage(run, connection.project), indent=2, sort_keys=True, ensure_ascii=False)
+    lineage = json.dumps(wanted.told(run, connection.project), indent=2, sort_keys=True, ensure_ascii=False)
     manifest.store(repository, wanted.folder, contents, {manifest.LINEAGE: lineage + "\n"})
     _note_metrics(connection, run, wanted.metrics, model)
     _note_inputs(connection, run, wanted.inputs)
@@ -139,6 +139,8 @@ def _ready_model(
 
 
 def _note_metrics(connection: Connection, run: RunHandle, metrics: Mapping[str, float], model: Any) -> None:
+    from mlflow.entities import Metric
+
     # MLflow drops a point that equals another in everything, the time included: so the time is the model's own.
     points = [
         Metric(name, float(value), model.creation_timestamp, 0, model_id=model.model_id, run_id=run.run_id)
@@ -149,6 +151,8 @@ def _note_metrics(connection: Connection, run: RunHandle, metrics: Mapping[str, 
 
 
 def _note_inputs(connection: Connection, run: RunHandle, inputs: Sequence[Version]) -> None:
+    from mlflow.entities import LoggedModelInput
+
     if not inputs:
         return
     noted = connection.client.get_run(run.run_id).inputs
@@ -159,6 +163,8 @@ def _note_inputs(connection: Connection, run: RunHandle, inputs: Sequence[Versio
 
 
 def _note_output(connection: Connection, run: RunHandle, model_id: str) -> None:
+    from mlflow.entities import LoggedModelOutput
+
     noted = connection.client.get_run(run.run_id).outputs
     if not noted or model_id not in {model.model_id for model in noted.model_outputs}:
         connection.client.log_outputs(run.run_id, [LoggedModelOutput(model_id, 0)])
@@ -174,8 +180,8 @@ def _register(
     except RegistryError as error:
         if error_code(error) != "RESOURCE_ALREADY_EXISTS":
             raise
-        _claim(connection, wanted.name)
-    with _addressed(connection):
+        claim(connection, wanted.name)
+    with addressed(connection):
         registered = connection.client.create_model_version(
             wanted.name,
             source=f"models:/{model.model_id}",
@@ -188,11 +194,11 @@ def _register(
     if connection.resolved.is_database:
         # A server does this by itself: the page of the logged model links to its version.
         link = json.dumps([{"name": version.name, "version": version.version}])
-        connection.client.set_logged_model_tags(model.model_id, {_VERSION_LINKS: link})
+        connection.client.set_logged_model_tags(model.model_id, {VERSION_LINKS: link})
     return version
 
 
-def _claim(connection: Connection, name: str) -> None:
+def claim(connection: Connection, name: str) -> None:
     """Make sure that a registered model is this project's: ``a-b`` + ``c`` and ``a`` + ``b-c`` have one name."""
     owner = connection.client.get_registered_model(name).tags.get(TAG_PROJECT)
     if owner is None:
@@ -205,12 +211,15 @@ def _claim(connection: Connection, name: str) -> None:
 
 
 @contextmanager
-def _addressed(connection: Connection) -> Iterator[None]:
+def addressed(connection: Connection) -> Iterator[None]:
     """Let MLflow's global address be ours while a version is registered directly in a database.
 
     MLflow's database store looks up ``models:/<id>`` with a client of the global address, whatever the address of the
     client that was called. Both the module's and the environment's address are put back.
     """
+    import mlflow
+    from mlflow.tracking._tracking_service import utils as tracking
+
     if not connection.resolved.is_database:
         yield
         return

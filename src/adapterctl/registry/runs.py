@@ -9,13 +9,15 @@ import platform
 import posixpath
 import tempfile
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from getpass import getuser
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from adapterctl.errors import AdapterctlError
+from adapterctl.errors import AdapterctlError, DataError, EndpointError
+from adapterctl.masking import mask
+from adapterctl.people import this_user
 from adapterctl.registry.connection import Connection
 from adapterctl.registry.names import TAG_ERROR, TAG_HOST, TAG_KEY, TAG_PROCESS, quoted_key
 from adapterctl.registry.processes import process_token
@@ -26,6 +28,7 @@ _TABLES = "mlflow.loggedArtifacts"
 _LONGEST_TAG = 8000
 _LONGEST_PARAM = 6000
 _LONGEST_DIGEST = 36
+_LONGEST_ERROR = 1000
 _SECONDS_BETWEEN_POINTS = 1.0
 
 
@@ -39,11 +42,19 @@ def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - len(end)] + end
 
 
-def _user() -> str:
-    # A container may run under a number that has no name.
-    with suppress(OSError, KeyError):
-        return getuser()
-    return str(os.getuid())
+def told(error: BaseException) -> str:
+    """Return what a run says of its failure: never a row, a secret or a page of text.
+
+    What is wrong with rows, and what nobody foresaw, is told by its class and its place alone: its text may quote what
+    the rows say. The person at the terminal has seen it all.
+    """
+    kind = type(error).__name__
+    if isinstance(error, AdapterctlError) and not isinstance(error, DataError | EndpointError):
+        return _shortened(mask(f"{kind}: {error.message}".splitlines()[0]), _LONGEST_ERROR)
+    inside = f"{os.sep}adapterctl{os.sep}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if inside in frame.filename]
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{kind}{place}; the command that failed has told the rest"
 
 
 def _owner() -> dict[str, str]:
@@ -86,7 +97,9 @@ class RunHandle:
         from mlflow.entities import Param
 
         new = {
-            name: _shortened(str(value), _LONGEST_PARAM) for name, value in params.items() if name not in self._params
+            name: _shortened(mask(str(value)), _LONGEST_PARAM)
+            for name, value in params.items()
+            if name not in self._params
         }
         for batch in _batches([Param(name, value) for name, value in new.items()], 100):
             self._client.log_batch(self.run_id, params=batch)
@@ -156,8 +169,15 @@ class RunHandle:
             self._client.log_batch(self.run_id, tags=batch)
         self._tags.update(new)
 
+    def rename(self, name: str) -> None:
+        """Give the run another name in the user interface."""
+        if name != self.name:
+            self._client.update_run(self.run_id, name=name)
+            self.name = name
+
     def set_note(self, markdown: str) -> None:
         """Set the run's description; what is too long for it is kept whole as ``note.md``."""
+        markdown = mask(markdown)
         if len(markdown) > _LONGEST_TAG:
             self.log_text("note.md", markdown)
             end = "\n\n… (the whole text: artifact note.md)"
@@ -166,7 +186,7 @@ class RunHandle:
 
     def log_text(self, path: str, text: str) -> None:
         """Write a text file among the run's artifacts; one of the same path is replaced."""
-        self._log_bytes(path, text.encode("utf-8"))
+        self._log_bytes(path, mask(text).encode("utf-8"))
 
     def log_json(self, path: str, value: Any) -> None:
         """Write ``value`` as indented JSON among the run's artifacts."""
@@ -191,7 +211,7 @@ class RunHandle:
             ValueError: The columns differ in length.
         """
         rows = [list(row) for row in zip(*columns.values(), strict=True)]
-        self._log_bytes(path, json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False).encode("utf-8"))
+        self.log_text(path, json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False))
         tables = json.loads(self._tags.get(_TABLES, "[]"))
         entry = {"path": path, "type": "table"}
         if entry not in tables:
@@ -240,11 +260,11 @@ def open_run(
     try:
         yield handle
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+        interrupted = not isinstance(error, Exception)
         # What the body has to say matters more than a registry that went away too.
         with suppress(AdapterctlError):
             handle.flush()
-            handle.set_tags({TAG_ERROR: _shortened(f"{type(error).__name__}: {error}", 1000)})
+            handle.set_tags({TAG_ERROR: told(error)})
             connection.client.set_terminated(handle.run_id, "KILLED" if interrupted else "FAILED")
         raise
     else:
@@ -274,7 +294,7 @@ def create(connection: Connection, key: str, name: str, tags: Mapping[str, str],
         started: When the work began, in milliseconds since 1970; None for now.
     """
     noted = {
-        "mlflow.user": _user(),
+        "mlflow.user": this_user(),
         "mlflow.source.name": "adapterctl",
         "mlflow.source.type": "LOCAL",
         **tags,

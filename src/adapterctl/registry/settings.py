@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,17 +10,11 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from adapterctl.errors import RegistryError
+from adapterctl.masking import mask as mask
 from adapterctl.settings import Settings
 
 ENVIRONMENT_VARIABLE = "MLFLOW_TRACKING_URI"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_USERINFO = re.compile(r"://[^/@\s'\"]*@")
-_SECRET_PARAMETER = re.compile(r"(?i)\b(password|passwd|token|secret|sig|signature)=[^&\s'\"]+")
-
-
-def mask(text: str) -> str:
-    """Return ``text`` without the user names, passwords and tokens of the addresses in it."""
-    return _SECRET_PARAMETER.sub(r"\1=***", _USERINFO.sub("://***@", text))
 
 
 @dataclass(frozen=True)
@@ -81,6 +74,11 @@ class RegistrySettings(Settings):
     artifacts: str | None = Field(
         default=None,
         description="Folder or URI for files where `uri` is a database; a server decides about it by itself.",
+    )
+    log_examples: bool = Field(
+        default=False,
+        description="Whether rows (prompts, references, answers) may be stored in the registry for reviewers. Without it "
+        "only ids, hashes and scores of rows leave the workspace.",
     )
 
     def resolve(self, root: Path) -> ResolvedRegistry:

@@ -22,6 +22,9 @@ from adapterctl.registry.names import TAG_HASH, TAG_MANIFEST, TAG_MODEL, TAG_PRO
 # The databases keep 5,000 characters; PostgreSQL refuses more, sqlite does not mind.
 _LONGEST_DESCRIPTION = 5000
 _PAGE = 1000
+MOST_BYTES = 50_000_000
+"""The largest JSON file that is read from the registry."""
+_NOT_OURS = "adapterctl did not write it; look at it in the store, or choose another version: adapterctl history"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,13 @@ def every(connection: Connection, name: str) -> list[Version]:
     return sorted(map(from_mlflow, found), key=lambda version: version.version)
 
 
+def of_project(connection: Connection) -> list[Version]:
+    """Return all versions that the project has published, by name and number."""
+    wanted = f"tags.`{TAG_PROJECT}` = {quoted_key(connection.project)}"
+    found = pages(connection.client.search_model_versions, wanted, max_results=_PAGE)
+    return sorted(map(from_mlflow, found), key=lambda version: (version.name, version.version))
+
+
 def one(connection: Connection, name: str, number: int) -> Version:
     """Return one version.
 
@@ -107,6 +117,28 @@ def one(connection: Connection, name: str, number: int) -> Version:
             raise
     there = ", ".join(str(version.version) for version in every(connection, name)) or "none"
     raise UsageError(f"{name} has no version {number}", hint=f"its versions are: {there}")
+
+
+def what_is_left(connection: Connection, version: Version) -> tuple[Any, tuple[str, ...]]:
+    """Return MLflow's run of a version, None where it was removed, and what was deleted: ``run``, ``files``."""
+    run, gone = None, []
+    if version.run_id:
+        run = _unless_gone(connection.client.get_run, version.run_id)
+        if run is None or run.info.lifecycle_stage != "active":
+            gone.append("run")
+    if version.model_id and _unless_gone(connection.client.get_logged_model, version.model_id) is None:
+        gone.append("files")
+    return run, tuple(gone)
+
+
+def _unless_gone(get: Any, key: str) -> Any:
+    try:
+        return get(key)
+    except RegistryError as error:
+        # What no run can be called, there is none of.
+        if error_code(error) not in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 def by_hash(connection: Connection, name: str, content_hash: str) -> Version | None:
@@ -161,12 +193,16 @@ def download(connection: Connection, version: Version, destination: Path) -> Pat
         listing = manifest.fetch(repository, manifest.MANIFEST, Path(temporary)).read_text("utf-8")
         files = manifest.parse(listing, version.tags.get(TAG_MANIFEST, ""), str(version)).files
         for name, digest in files.items():
+            target = staging / name
             with translated(connection.resolved):
                 local = manifest.fetch(repository, name, staging)
-                target = staging / name
-                target.parent.mkdir(parents=True, exist_ok=True)
+                source = local.open("rb")
+            with source:
                 if local != target:
-                    shutil.copyfile(local, target)
+                    # Here it is the disk of the destination that may be full, not the store's.
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with target.open("wb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
             if file_hash(target) != digest:
                 raise RegistryError(
                     f"the file {name} of {version} is not the one that was published",
@@ -179,11 +215,24 @@ def read_json(repository: Any, path: str) -> Any:
     """Return the value of a stored JSON file.
 
     Raises:
-        RegistryError: There is no such file, or it is not JSON.
+        RegistryError: There is no such file, it is not JSON, or it is larger than anything of ours.
     """
+    _refuse_huge(path, manifest.size(repository, path))
     with tempfile.TemporaryDirectory() as temporary:
-        text = manifest.fetch(repository, path, Path(temporary)).read_text("utf-8")
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise RegistryError(f"the stored file {path} is not JSON: {error}") from error
+        file = manifest.fetch(repository, path, Path(temporary))
+        # Where the store did not say it before.
+        _refuse_huge(path, file.stat().st_size)
+        try:
+            return json.loads(file.read_text("utf-8"))
+        except RecursionError as error:
+            raise RegistryError(f"the stored file {path} is nested too deeply", hint=_NOT_OURS) from error
+        except ValueError as error:
+            raise RegistryError(f"the stored file {path} is not JSON: {error}", hint=_NOT_OURS) from error
+
+
+def _refuse_huge(path: str, size: int) -> None:
+    if size > MOST_BYTES:
+        raise RegistryError(
+            f"the stored file {path} has {size / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are read",
+            hint=_NOT_OURS,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,21 @@ class TrainingJob:
 
 def ordered_examples(job: TrainingJob) -> tuple[Example, ...]:
     """Return the rows in the one order that does not depend on files."""
-    return tuple(sorted(job.examples, key=lambda row: (row.lang, row.task, row.id, canonical_json(row.as_dict()))))
+    return _ordered(job.examples)
+
+
+def _ordered(rows: Sequence[Example]) -> tuple[Example, ...]:
+    return tuple(sorted(rows, key=lambda row: (row.lang, row.task, row.id, canonical_json(row.as_dict()))))
+
+
+def rows_hash(rows: Sequence[Example]) -> str:
+    """Return the content hash of rows, whatever their order, as 64 hexadecimal digits."""
+    return fingerprint([row.as_dict() for row in _ordered(rows)])
+
+
+def row_hashes(rows: Sequence[Example]) -> list[str]:
+    """Return a content hash of every row, sorted, as 32 hexadecimal digits: rows are known again without their text."""
+    return sorted(fingerprint(row.as_dict())[:32] for row in rows)
 
 
 def _wording(job: TrainingJob) -> list[dict[str, Any]]:

@@ -137,7 +137,8 @@ def _measured(
 
     scorer = Scorer(session, data)
     card = score_subject(session, scorer, subject, list(data), "test")
-    run.log_json("scorecard.json", card.as_dict())
+    texts = session.workspace.config.registry.log_examples
+    run.log_json("scorecard.json", card.as_dict(texts=texts))
     average = card.summary()["average"]
     metrics = {f"{cell.lang}.{cell.task}": cell.value for cell in card.cells}
     run.log_metrics(metrics | ({"average": average} if average is not None else {}))

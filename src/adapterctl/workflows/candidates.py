@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterctl.evaluation.scorecard import Scorecard
 from adapterctl.fingerprint import short
+from adapterctl.markdown import plain
 from adapterctl.merging.scale import ScaleChoice
-from adapterctl.registry.names import CANDIDATE, adapter_name, merged_name
+from adapterctl.registry.names import adapter_name, merged_name
 from adapterctl.workflows import releases
-from adapterctl.workflows.descriptions import release_description
+from adapterctl.workflows.code import code_versions
+from adapterctl.workflows.descriptions import merged_model_description
 from adapterctl.workflows.folders import checked_folder
 from adapterctl.workflows.newrows import NewRows, new_rows
-from adapterctl.workflows.releases import RELEASE_RUN_TAG, Pin, Release
+from adapterctl.workflows.placing import place
+from adapterctl.workflows.presentation import Evidence, release_note, scorecards, show, tell
+from adapterctl.workflows.release_note import OF_A_VERSION, ReleaseNote
+from adapterctl.workflows.releases import Pin, Release
 from adapterctl.workflows.scoring import BASE, Scorer, Subject, score_subject
 from adapterctl.workflows.session import Session, options_of
 from adapterctl.workflows.steps import as_dict, find_scale, merge_adapters, pinned_folder
+from adapterctl.workflows.summaries import release_lineage, release_tags
 from adapterctl.workflows.trained import TrainedAdapter
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ class Candidate:
         card: The full scorecard on the test split.
         run_id: The MLflow run to review.
         new_rows: What became of the test rows that are new since the champion was released.
+        refused: Why it is not even a candidate: a person has rejected this very adapter; empty otherwise.
     """
 
     release: Release
@@ -49,6 +56,7 @@ class Candidate:
     card: Scorecard
     run_id: str
     new_rows: tuple[NewRows, ...] = ()
+    refused: str = ""
 
 
 def pin(trained: TrainedAdapter, version: int) -> Pin:
@@ -59,6 +67,8 @@ def pin(trained: TrainedAdapter, version: int) -> Pin:
         content_hash=trained.content_hash,
         training_key=trained.training_key,
         inputs_key=trained.inputs_key,
+        data_hash=trained.data_hash,
+        rows=trained.rows,
     )
 
 
@@ -92,7 +102,7 @@ def make_candidate(
     run: RunHandle,
     reason: str,
     settled_scale: float | None = None,
-    updated: str | None = None,
+    updated: Sequence[str] = (),
 ) -> Candidate:
     """Merge the pinned adapters, measure the result and register it as candidate; promote it where it may be.
 
@@ -104,7 +114,7 @@ def make_candidate(
         run: The MLflow run everything is logged into.
         reason: What the release is made for, such as ``update ja``.
         settled_scale: λ where it was chosen before and is not to be chosen again.
-        updated: The language that was trained anew, of which the gate may require a gain.
+        updated: The languages that were trained anew, of which the gate may require a gain.
     """
     from adapterctl.lora.adapter import Adapter
 
@@ -139,14 +149,20 @@ def make_candidate(
         scores=card.summary(),
         verdict=verdict.as_dict() if verdict else None,
         run_id=run.run_id,
+        compared_with=champion.version if champion else None,
+        update_id=session.update_id,
+        code=code_versions(),
         own_scores=own_scores,
         base_scores=base_scores,
     )
+    shown = Evidence(verdict, champion, card, before, scorer.data, folders)
     with session.step("register", "merged", content_hash, "register the candidate"):
-        release = _register(session, release, folder, verdict, run, _files(card, choice, report.rank, before))
-        _log_figures(run, card, verdict)
-    promoted = _promote_where_allowed(session, release, champion)
-    return Candidate(release, verdict, promoted, card, run.run_id, arrived)
+        files = scorecards(session, shown) | {"scale.json": as_dict(choice) | {"rank": report.rank}}
+        note = release_note(session, release, shown)
+        note = replace(note, pictures=show(session, run, note, shown))
+        release = _register(session, note, folder, run, files)
+    placed = place(session, release, champion)
+    return Candidate(release, verdict, placed.promoted, card, run.run_id, arrived, placed.refused)
 
 
 def _references(session: Session, scorer: Scorer, pins: Mapping[str, Pin]) -> tuple[dict[str, float], dict[str, float]]:
@@ -180,7 +196,7 @@ def _compare(
     card: Scorecard,
     champion: Release | None,
     langs: list[str],
-    updated: str | None,
+    updated: Sequence[str],
 ) -> tuple[Verdict | None, Scorecard | None]:
     """Gate the candidate against the champion on the languages that both serve."""
     from adapterctl.evaluation.gate import gate
@@ -192,27 +208,12 @@ def _compare(
     return gate(card.only(shared), before, session.workspace.config.gate, updated=updated), before
 
 
-def _files(card: Scorecard, choice: ScaleChoice, rank: int, before: Scorecard | None) -> dict[str, Any]:
-    files: dict[str, Any] = {"scorecard.json": card.as_dict(), "scale.json": as_dict(choice) | {"rank": rank}}
-    if before is not None:
-        files["champion_scorecard.json"] = before.as_dict()
-    return files
-
-
-def _register(
-    session: Session,
-    release: Release,
-    folder: Path,
-    verdict: Verdict | None,
-    run: RunHandle,
-    files: Mapping[str, Any],
-) -> Release:
-    registry, name = session.registry, merged_name(session.project)
+def _register(session: Session, note: ReleaseNote, folder: Path, run: RunHandle, files: Mapping[str, Any]) -> Release:
+    registry, name, release = session.registry, merged_name(session.project), note.release
     inputs = [
         registry.version(adapter_name(session.project, lang), pinned.version)
         for lang, pinned in sorted(release.adapters.items())
     ]
-    description = release_description(release, verdict)
     version = registry.publish(
         name,
         folder,
@@ -221,50 +222,25 @@ def _register(
         model_type="merged-adapter",
         params={"method": release.recipe["method"], "lambda": release.scale},
         tags={"adapterctl.merge_key": release.merge_key, "adapterctl.base_model": release.base},
-        description=description,
+        # Until the number of the version is known, which its commands name.
+        description=f"{plain(release.reason)}: being described",
         inputs=inputs,
         metrics={"average": release.scores["average"]} if release.scores["average"] is not None else {},
+        lineage=release_lineage(release),
     )
     release = release.model_copy(update={"version": version.version, "created": version.created})
     releases.publish_release(run, release, files)
     # An equal merge may have been registered by an earlier command: the version then tells its latest measurement.
-    registry.set_version_tags(
-        version,
-        {
-            RELEASE_RUN_TAG: run.run_id,
-            "adapterctl.gate": release.gate,
-            "adapterctl.reason": release.reason,
-        },
-    )
-    registry.set_description(version, description)
+    registry.set_version_tags(version, release_tags(release, session.project))
+    note = replace(note, release=release)
+    registry.set_description(version, note.text(OF_A_VERSION))
+    registry.set_model_description(name, merged_model_description(session.project, note.policy))
     run.log_params({f"merge.{key}": value for key, value in release.recipe.items()} | {"lambda": release.scale})
     run.set_tags({"adapterctl.content": short(release.content_hash)})
-    run.set_note(description)
+    tell(run, note)
     metrics = {f"{cell['lang']}.{cell['task']}": cell["value"] for cell in release.scores["cells"]}
     run.log_metrics(metrics | {f"{lang}.mean": value for lang, value in release.scores["languages"].items()})
     return release
-
-
-def _log_figures(run: RunHandle, card: Scorecard, verdict: Verdict | None) -> None:
-    from adapterctl.evaluation.figures import differences, heat_map
-
-    run.log_figure("scorecard.png", heat_map(card))
-    if verdict is not None:
-        run.log_figure("gate.png", differences(verdict))
-
-
-def _promote_where_allowed(session: Session, release: Release, champion: Release | None) -> bool:
-    """Point the aliases: a first release is the champion; later ones as gate and policy say."""
-    registry, name = session.registry, merged_name(session.project)
-    if champion is not None and champion.version == release.version:
-        return True
-    with session.step("alias", "merged", release.content_hash, "set the aliases"):
-        registry.set_alias(name, CANDIDATE, release.version)
-        automatic = session.workspace.config.promotion == "auto"
-        if champion is None or (automatic and release.passed):
-            releases.promote(registry, session.project, release)
-            return True
-    return False
 
 
 def release_run(session: Session, key: str, name: str, tags: Mapping[str, str]) -> AbstractContextManager[RunHandle]:

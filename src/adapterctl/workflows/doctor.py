@@ -6,46 +6,41 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from shlex import quote
+from typing import TYPE_CHECKING
 
 import psutil
 
-from adapterctl.accounting.pages import OF_A_PROCESS
 from adapterctl.errors import AdapterctlError
 from adapterctl.files import unfinished
+from adapterctl.workflows import ailments
+from adapterctl.workflows.ailments import Finding
 from adapterctl.workflows.journal import read_pending
+from adapterctl.workflows.reporting import Reporter
 from adapterctl.workflows.session import Session, reading
+from adapterctl.workflows.upkeep import connected
 from adapterctl.workspace.data import load_data
 from adapterctl.workspace.workspace import Workspace
 
-Level = Literal["ok", "warning", "error"]
+if TYPE_CHECKING:
+    from adapterctl.registry.client import Registry
 
+_HOUR = 3600.0
 _PACKAGES = ("torch", "transformers", "peft", "mlflow", "bitsandbytes")
-_LEAST_FREE = 2**30
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
+def examine(path: str | Path | None = None, *, deep: bool = False, reporter: Reporter | None = None) -> list[Finding]:
+    """Look at environment, workspace, base model, data, registry, disk and leftovers; what it finds is never raised.
 
-    Attributes:
-        area: What: ``python``, ``registry``, ``data``, ...
-        level: ``ok``, ``warning`` or ``error``.
-        message: What was found.
-        mend: What to do about it; empty where nothing is to be done.
+    Args:
+        path: The workspace.
+        deep: Read and hash every file in the registry again, not only those of what is served.
+        reporter: Who watches.
     """
-
-    area: str
-    level: Level
-    message: str
-    mend: str = ""
-
-
-def examine(path: str | Path | None = None) -> list[Finding]:
-    """Look at environment, workspace, base model, data, registry, disk and leftovers; what it finds is never raised."""
     findings = [*_environment()]
     try:
         workspace = Workspace.open(path)
@@ -53,24 +48,43 @@ def examine(path: str | Path | None = None) -> list[Finding]:
         return [*findings, *_of_error("workspace", error)]
     findings.append(Finding("workspace", "ok", f"{workspace.root}: project '{workspace.config.project}'"))
     findings += [Finding("workspace", "warning", str(problem), problem.hint) for problem in workspace.warnings]
-    session = reading(workspace, "doctor")
-    for area, look in (
-        ("base model", _base_model),
-        ("data", _data),
-        ("disk", _disk),
-        ("registry", _registry),
-        ("books", _books),
-        ("leftovers", _leftovers),
-    ):
-        findings += _looked(area, look, session)
-    return findings
+    session = reading(workspace, "doctor", reporter)
+    for area, look in (("base model", _base_model), ("data", _data), ("disk", _disk)):
+        findings += _looked(area, partial(look, session))
+    return [*findings, *_registry(session, deep), *_leftovers(session)]
 
 
-def _looked(area: str, look: Callable[[Session], Iterator[Finding]], session: Session) -> list[Finding]:
+def _registry(session: Session, deep: bool) -> list[Finding]:
+    """Look at the registry; where it does not answer, that is said once."""
     try:
-        return list(look(session))
+        registry = connected(session)
+        models = registry.names()
     except AdapterctlError as error:
-        return _of_error(area, error)
+        return _of_error("registry", error)
+    resolved = registry.resolved
+    found = [Finding("registry", "ok", f"{resolved.shown} ({resolved.origin}): {len(models)} registered models")]
+    for area, look in (
+        ("artifact store", lambda: ailments.artifact_store(registry)),
+        ("aliases", lambda: ailments.pointers(registry)),
+        ("adapters", lambda: ailments.contents(registry, session.reporter, deep=deep)),
+        ("lock", lambda: ailments.queue(registry)),
+        ("registry", lambda: ailments.interrupted_import(registry)),
+        ("books", lambda: _books(session)),
+        ("leftovers", lambda: map(ailments.told, registry.leftovers())),
+    ):
+        found += _looked(area, look)
+    return found
+
+
+def _looked(area: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        # What was seen before it failed stays.
+        for finding in look():
+            found.append(finding)
+    except AdapterctlError as error:
+        found += _of_error(area, error)
+    return found
 
 
 def _of_error(area: str, error: AdapterctlError) -> list[Finding]:
@@ -108,18 +122,7 @@ def _data(session: Session) -> Iterator[Finding]:
 
 
 def _disk(session: Session) -> Iterator[Finding]:
-    free = shutil.disk_usage(session.workspace.root).free
-    text = f"{free / 2**30:.1f} GiB free"
-    if free < _LEAST_FREE:
-        yield Finding("disk", "warning", text, "free some space: checkpoints and adapters need it")
-    else:
-        yield Finding("disk", "ok", text)
-
-
-def _registry(session: Session) -> Iterator[Finding]:
-    resolved = session.registry.resolved
-    models = session.registry.names()
-    yield Finding("registry", "ok", f"{resolved.shown} ({resolved.origin}): {len(models)} registered models")
+    yield ailments.room("disk", session.workspace.root)
 
 
 def _books(session: Session) -> Iterator[Finding]:
@@ -136,29 +139,96 @@ def _books(session: Session) -> Iterator[Finding]:
 
 
 def _leftovers(session: Session) -> Iterator[Finding]:
+    """Tell what interrupted commands left in the workspace itself."""
     pending = read_pending(session.workspace)
     if pending is not None:
-        yield Finding(
-            "leftovers",
-            "warning",
-            f"{pending.command} of '{pending.lang}' was interrupted",
-            f"go on with: adapterctl {pending.command} --lang {pending.lang}",
-        )
-    found = session.registry.leftovers()
-    for leftover in found:
-        what = "unfinished run" if leftover.kind == "run" else "unfinished model"
-        text = f"{what} '{leftover.name}', begun {leftover.started} on {leftover.host or 'an unknown machine'}"
-        mend = "it goes on when its command is run again"
-        if leftover.key.startswith(OF_A_PROCESS):
-            mend = "it is finished when the rest of the books is delivered, by the next command that writes"
-        yield Finding("leftovers", "warning", text, mend)
-    temporary = [
-        path
-        for folder in (session.workspace.root, session.workspace.state)
-        if folder.is_dir()
-        for path in unfinished(folder)
-    ]
-    for path in sorted(set(temporary)):
-        yield Finding("leftovers", "warning", f"unfinished {path}", f"remove it when nothing runs: rm -r {path}")
-    if pending is None and not found and not temporary:
-        yield Finding("leftovers", "ok", "none")
+        yield Finding("leftovers", "warning", f"{pending.told} was interrupted", f"go on with: {pending.again}")
+    for path in _temporary(session.workspace):
+        mend = f"adapterctl doctor --fix; or, when nothing runs: rm -r {quote(str(path))}"
+        yield Finding("leftovers", "warning", f"unfinished {path}", mend)
+
+
+def _temporary(workspace: Workspace) -> list[Path]:
+    folders = [folder for folder in (workspace.root, workspace.state) if folder.is_dir()]
+    return sorted({path for folder in folders for path in unfinished(folder)})
+
+
+def mend(path: str | Path | None = None, *, reporter: Reporter | None = None) -> list[str]:
+    """Mend what no decision is needed for, and return what was done, in words.
+
+    What killed processes of this machine, and those of others that are older than a day, left in the registry; aliases
+    of versions that are not there; unfinished files. Nothing is promoted, moved, finished or forgotten: that is told.
+
+    Raises:
+        UsageError: There is no workspace.
+        LockHeld: Somebody works on the workspace or the project; what he does must not be taken for a leftover.
+        RegistryError: The registry does not answer.
+    """
+    workspace = Workspace.open(path, data=False)
+    session = reading(workspace, "doctor --fix", reporter)
+    done: list[str] = []
+    with workspace.lock("doctor --fix"):
+        done += _remove_temporary(workspace)
+        registry = connected(session)
+        stale = [place for place in lease_queue(registry) if place[1]]
+        with registry.exclusive("doctor --fix"):
+            done += [f"freed the project's lock, which {told} had left" for told, _ in stale]
+            done += _deliver(session, registry)
+            done += _sweep(registry)
+            done += _drop_dangling(registry)
+    return done
+
+
+def _remove_temporary(workspace: Workspace) -> list[str]:
+    done, now = [], time.time()
+    for path in _temporary(workspace):
+        ours = path.is_relative_to(workspace.state) and not path.is_relative_to(workspace.paths.fetched)
+        # The lock keeps writers out of the state's folder alone: elsewhere only what is old is surely nobody's.
+        if not ours and now - path.lstat().st_mtime < _HOUR:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        if not path.exists():
+            done.append(f"removed the unfinished {path}")
+    return done
+
+
+def lease_queue(registry: Registry) -> list[tuple[str, bool]]:
+    """Return who stands in the queue of the project's lock, and whether that process is known to have ended."""
+    from adapterctl.registry import lease
+
+    return [(place.told, lease.is_dead(place)) for place in lease.queue(registry.connection)]
+
+
+def _deliver(session: Session, registry: Registry) -> list[str]:
+    waiting = len(session.ledger.outbox.read().items)
+    if not waiting:
+        return []
+    session.ledger.deliver(registry)
+    return [f"brought {waiting} entries of the books into the registry"]
+
+
+def _sweep(registry: Registry) -> list[str]:
+    done = []
+    for leftover in registry.leftovers():
+        if not leftover.abandoned:
+            continue
+        registry.sweep([leftover])
+        if leftover.kind == "run":
+            done.append(f"marked the run '{leftover.name}', begun {leftover.started}, as killed")
+        else:
+            done.append(f"removed the unfinished model '{leftover.name}', begun {leftover.started}")
+    return done
+
+
+def _drop_dangling(registry: Registry) -> list[str]:
+    done = []
+    for name in registry.names():
+        there = {version.version for version in registry.versions(name)}
+        for alias, number in registry.aliases(name).items():
+            if number not in there:
+                registry.drop_alias(name, alias)
+                done.append(f"removed the alias {alias} of {name}: there is no version {number}")
+    return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pydantic import ValidationError
@@ -17,17 +17,28 @@ class Pending(Settings):
     """A command that makes a release and has not ended.
 
     Attributes:
-        command: ``update`` or ``remove``.
-        lang: Its language.
+        command: ``update``, ``remove`` or ``pin``.
+        langs: Its languages, sorted.
         update_id: Names what it does: other rows or settings make another one.
         champion: Version of the champion when it began. It may have been replaced before the interruption; the
             candidate is still to be compared with this one.
     """
 
     command: str
-    lang: str
+    langs: tuple[str, ...]
     update_id: str
     champion: int
+
+    @property
+    def told(self) -> str:
+        """What was interrupted, for a person: ``update of 'ja'``."""
+        return f"{self.command} of {', '.join(repr(lang) for lang in self.langs)}"
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with it."""
+        alone = len(self.langs) == 1
+        return f"adapterctl {self.command} --lang {self.langs[0]}" if alone else "adapterctl update --continue"
 
 
 def read_pending(workspace: Workspace) -> Pending | None:
@@ -38,10 +49,16 @@ def read_pending(workspace: Workspace) -> Pending | None:
         return None
 
 
-def forget(workspace: Workspace, command: str, lang: str) -> None:
-    """Take the note of an interrupted command away, where what it was about has been undone since."""
+def forget(workspace: Workspace, command: str, langs: Iterable[str] | None = None) -> None:
+    """Take the note of an interrupted command away, where what it was about has been undone since.
+
+    Args:
+        workspace: The workspace.
+        command: The command.
+        langs: Its languages; None for any.
+    """
     pending = read_pending(workspace)
-    if pending and (pending.command, pending.lang) == (command, lang):
+    if pending and pending.command == command and (langs is None or pending.langs == tuple(sorted(langs))):
         workspace.paths.journal.unlink(missing_ok=True)
 
 

@@ -26,6 +26,9 @@ FORMS = (
 )
 """What a model may be called."""
 
+REGISTERED_FORMS = "champion, candidate, previous, merged@champion, merged/7, ja@champion, ja/3, combined/1"
+"""What a version in the registry may be called."""
+
 _SEE = "see what there is: adapterctl status; the first champion is made by: adapterctl setup"
 _NAME = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[1-9][0-9]{0,8}))?")
 
@@ -54,6 +57,18 @@ def subject_named(session: Session, text: str) -> Subject:
         raise UsageError(f"there is no model '{text}'", hint=f"name one of: {FORMS}")
     version = _version(session, parts["name"], parts["alias"], parts["version"])
     return Subject(text, _require_hash(version), fetch=partial(_folder_of, session, version))
+
+
+def version_named(session: Session, text: str) -> Version:
+    """Return the registered version that a person means; see ``subject_named``.
+
+    Raises:
+        UsageError: There is none of that name, or the name means something that is not registered.
+    """
+    parts = _NAME.fullmatch(f"{MERGED}@{text}" if text in ALIASES else text)
+    if parts is None or parts["name"] not in (MERGED, COMBINED, *session.workspace.languages):
+        raise UsageError(f"there is no registered adapter '{text}'", hint=f"name one of: {REGISTERED_FORMS}")
+    return _version(session, parts["name"], parts["alias"], parts["version"])
 
 
 def _in_folder(text: str) -> Subject:

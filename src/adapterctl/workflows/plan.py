@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,11 +23,12 @@ from adapterctl.workflows import releases
 from adapterctl.workflows.baseline import combined_job
 from adapterctl.workflows.books import BASELINE, BESIDES, RETRAIN_ALL, SETUP, UPDATE, trainings
 from adapterctl.workflows.candidates import subject_of
-from adapterctl.workflows.intention import Intention, intend
+from adapterctl.workflows.intention import Intention, Part, intend
 from adapterctl.workflows.releases import Release
 from adapterctl.workflows.scoring import Scorer
 from adapterctl.workflows.session import Session
 from adapterctl.workflows.steps import language_job
+from adapterctl.workflows.triggers import Due, Triggers, due_languages
 from adapterctl.workspace.data import LanguageData, load_data
 
 _ALIKE = ("choose scale", "merge", "evaluate", "register", "alias")
@@ -63,13 +64,14 @@ class Plan:
 
     Attributes:
         command: ``update`` or ``setup``.
-        lang: The language of an update.
+        lang: The languages of an update, with commas.
         champion: Version of the champion; None where there is none.
         changed: Whether there is anything to do.
         steps: In order.
         comparison: Projected cost against retraining everything, which is measured where a baseline was.
         basis: What the projection rests on.
         power: What the evaluation rows can show.
+        changes: What is new since the champion, in words; empty for a set-up.
     """
 
     command: str
@@ -80,6 +82,7 @@ class Plan:
     comparison: Comparison
     basis: str
     power: tuple[CellPower, ...]
+    changes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -88,6 +91,7 @@ class Plan:
             "lang": self.lang,
             "champion": self.champion,
             "changed": self.changed,
+            "changes": list(self.changes),
             "steps": [step.as_dict() for step in self.steps],
             "comparison": self.comparison.as_dict(),
             "basis": self.basis,
@@ -95,35 +99,56 @@ class Plan:
         }
 
 
-def plan_update(session: Session, lang: str) -> Plan:
-    """Return what ``update --lang`` would do; without a champion, what ``setup`` would.
+def plan_update(session: Session, langs: Sequence[str] | None, triggers: Triggers | None = None) -> Plan:
+    """Return what ``update`` would do; without a champion, what ``setup`` would.
+
+    Args:
+        session: The command at work.
+        langs: The languages to retrain; None for every language that is due.
+        triggers: What has to be so for an update to begin.
 
     Raises:
         DataError: Rows that cannot be used.
     """
-    champion = releases.current(session.registry, session.project)
+    champion, triggers = releases.current(session.registry, session.project), triggers or Triggers()
     if champion is None:
         return plan_setup(session)
     data = load_data(session.workspace, session.workspace.languages)
-    intention = intend(session, lang, data[lang].train, champion)
-    train = _train_usage(session, intention.job)
-    known = stored_result(session.workspace.paths.adapter(training_key(intention.job)), training_key(intention.job))
-    steps = _steps(session, intention, champion, known is not None, train)
-    lines = [Line("train", _seconds(train), _money(session, train))] if _trains(intention) and not known else []
+    due: tuple[Due, ...] = ()
+    if langs is None or triggers.conditional:
+        due = due_languages(session, langs or session.workspace.languages, data, champion, triggers)
+        langs = [one.lang for one in due if one.due]
+    intention = intend(session, langs, data, champion)
+    steps, lines = [], []
+    for part in intention.parts:
+        known = stored_result(session.workspace.paths.adapter(training_key(part.job)), training_key(part.job))
+        usage = _train_usage(session, part.job)
+        steps.append(_training_step(part, champion, known is not None, usage))
+        if part.trains and not known:
+            lines.append(Line("train", _seconds(usage), _money(session, usage)))
     alike, basis = _alike(session, (UPDATE, SETUP))
     if session.workspace.config.update.scale == "keep":
         alike = [line for line in alike if line.step != "choose scale"]
-    update_side = Side(UPDATE, tuple([*lines, *alike] if intention.changed else []), _currency(session))
+    update_side = Side(UPDATE, (*_together(lines), *alike) if intention.changed else (), _currency(session))
     return Plan(
         command="update",
-        lang=lang,
+        lang=", ".join(intention.langs),
         champion=champion.version,
         changed=intention.changed,
-        steps=steps,
+        steps=(*steps, *_other_steps(session, intention, due)),
         comparison=Comparison(update_side, _retrain(session, data, alike)),
         basis=basis,
         power=_power(session, data, champion),
+        changes=intention.changes,
     )
+
+
+def _together(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """Return one line for all trainings."""
+    if not lines:
+        return ()
+    seconds, money = (sum(getattr(line, name).value for line in lines) for name in ("seconds", "money"))
+    return (Line("train", Amount(seconds, False), Amount(money, False)),)
 
 
 def plan_setup(session: Session, *, require_none: bool = False) -> Plan:
@@ -154,53 +179,39 @@ def plan_setup(session: Session, *, require_none: bool = False) -> Plan:
         lines.append(Line("train", _seconds(usage), _money(session, usage)))
     steps += [PlannedStep(step, "merged", "after every training", False) for step in ("merge", "evaluate", "register")]
     alike, basis = _alike(session, (SETUP, UPDATE))
-    train = Line(
-        "train",
-        Amount(sum(line.seconds.value for line in lines), False),
-        Amount(sum(line.money.value for line in lines), False),
-    )
-    side = Side(SETUP, (train, *alike), _currency(session))
+    side = Side(SETUP, (*_together(lines), *alike), _currency(session))
     return Plan(
         "setup", "", None, True, tuple(steps), Comparison(side, _retrain(session, data, alike)), basis,
         _power(session, data, None),
     )  # fmt: skip
 
 
-def _trains(intention: Intention) -> bool:
-    known = intention.champion.adapters.get(intention.job.lang)
-    return known is None or known.inputs_key != intention.inputs_key
+def _training_step(part: Part, champion: Release, trained: bool, usage: Usage) -> PlannedStep:
+    if not part.trains:
+        return PlannedStep("train", part.lang, f"neither rows nor settings changed since v{champion.version}", True)
+    rows = f"{len(part.job.examples)} rows"
+    if trained:
+        return PlannedStep("train", part.lang, f"{rows}: trained already by an earlier attempt", True)
+    why = "not served yet" if part.known is None else f"{part.change} changed since v{champion.version}"
+    return PlannedStep("train", part.lang, f"{rows}: {why}", False, _seconds(usage))
 
 
-def _steps(
-    session: Session, intention: Intention, champion: Release, trained: bool, train: Usage
-) -> tuple[PlannedStep, ...]:
-    lang = intention.job.lang
-    rows = f"{len(intention.job.examples)} rows"
-    if not _trains(intention):
-        first = PlannedStep("train", lang, f"neither rows nor settings changed since version {champion.version}", True)
-    elif trained:
-        first = PlannedStep("train", lang, f"{rows}: trained already by an earlier attempt", True)
-    else:
-        why = (
-            "not served yet" if lang not in champion.adapters else f"rows or settings changed since v{champion.version}"
-        )
-        first = PlannedStep("train", lang, f"{rows}: {why}", False, _seconds(train))
-    kept = [
-        PlannedStep("train", other, f"pinned: version {pinned.version} of the champion", True)
+def _other_steps(session: Session, intention: Intention, due: Sequence[Due]) -> list[PlannedStep]:
+    config, why = session.workspace.config, {one.lang: one.why for one in due if not one.due}
+    steps = [
+        PlannedStep("train", other, why.get(other) or f"pinned: version {pinned.version} of the champion", True)
         for other, pinned in sorted(intention.others.items())
     ]
     if not intention.changed:
-        return (first, *kept)
-    method = session.workspace.config.merge.method
-    scale = session.workspace.config.merge.lambda_
-    return (
-        first,
-        *kept,
-        PlannedStep("merge", "merged", f"{len(intention.others) + 1} adapters, {method}, λ {scale}", False),
+        return steps
+    count, champion = len(intention.others) + len(intention.parts), intention.champion.version
+    return [
+        *steps,
+        PlannedStep("merge", "merged", f"{count} adapters, {config.merge.method}, λ {config.merge.lambda_}", False),
         PlannedStep("evaluate", "merged", "test rows of every language; the champion's scores are kept", False),
-        PlannedStep("gate", "merged", f"against champion version {champion.version}", False),
-        PlannedStep("register", "merged", f"as candidate; promotion is {session.workspace.config.promotion}", False),
-    )
+        PlannedStep("gate", "merged", f"against champion version {champion}", False),
+        PlannedStep("register", "merged", f"as candidate; promotion is {config.promotion}", False),
+    ]
 
 
 def _currency(session: Session) -> str:

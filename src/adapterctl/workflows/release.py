@@ -1,21 +1,15 @@
-"""``promote``, ``rollback`` and ``export``: what a person does with releases."""
+"""``promote``, ``reject`` and ``rollback``: what a person does with releases."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from adapterctl.errors import GateFailed, UsageError
-from adapterctl.fingerprint import short
 from adapterctl.registry.names import CANDIDATE, CHAMPION, merged_name
-from adapterctl.workflows import releases
-from adapterctl.workflows.folders import holds
+from adapterctl.workflows import releases, review_tags
 from adapterctl.workflows.releases import Release
 from adapterctl.workflows.session import Session
-
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's ``--max-lora-rank`` accepts; an adapter of a smaller rank fits."""
 
 
 @dataclass(frozen=True)
@@ -36,98 +30,198 @@ class Promotion:
         return {"champion": self.champion.model_dump(mode="json"), "before": before}
 
 
-def promote(session: Session, version: int | None = None, *, force: bool = False) -> Promotion:
-    """Make the candidate, or any version of the merged adapter, the champion.
+@dataclass(frozen=True)
+class Override:
+    """The word of a person against the gate's.
+
+    Attributes:
+        reason: Why; it is kept with the release.
+    """
+
+    reason: str
+
+
+def promote(
+    session: Session, version: int | None = None, *, override: Override | None = None, reason: str = ""
+) -> Promotion:
+    """Make the candidate, or any version of the merged adapter, the champion, because a person says so.
 
     Args:
         session: The command at work.
         version: Number of a version; the candidate where not given.
-        force: Promote although the gate said no.
+        override: Promote although the gate said no, or compared with another champion.
+        reason: Why, where nothing is overridden.
 
     Raises:
-        UsageError: There is no candidate, or no such version.
-        GateFailed: The gate said no, and nothing was forced. What waits for a person is not refused: this is the
+        UsageError: There is no candidate, or no such version, or a reviewer has rejected the candidate.
+        GateFailed: The gate said no, and was not overridden. What waits for a person is not refused: this is the
             person.
+        RegistryError: The stored files are not what was published.
+        LockHeld: Somebody else moved the champion.
     """
     registry, project = session.registry, session.project
     before = releases.current(registry, project, CHAMPION)
     if version is None:
-        release = releases.current(registry, project, CANDIDATE)
-        if release is None:
-            raise UsageError(
-                f"project '{project}' has no candidate",
-                hint="make one with: adapterctl update --lang LANG; or name a version: adapterctl promote --version N",
-            )
+        release = _require_candidate(session)
+        _refuse_rejected(session, release)
     else:
         release = releases.read_release(registry, registry.version(merged_name(project), version))
-    if not (release.passed or release.waits or force):
-        few = ": there were too few rows to decide" if release.gate == "inconclusive" else ""
-        raise GateFailed(
-            f"version {release.version} did not pass the gate{few}",
-            hint=f"look at it with: adapterctl ui; then: adapterctl promote --version {release.version} --force",
-        )
-    releases.promote(registry, project, release)
-    return Promotion(release, before)
-
-
-def rollback(session: Session) -> Promotion:
-    """Return to the previous champion.
-
-    Raises:
-        UsageError: There is none.
-    """
-    champion, stepped_down = releases.rollback(session.registry, session.project)
-    return Promotion(champion, stepped_down)
+    if override is None:
+        _require_gate(session, release, before)
+    return _move(session, release, before, override.reason if override else reason, overridden=override is not None)
 
 
 @dataclass(frozen=True)
-class Export:
-    """A release as a folder to serve from.
+class Reviewed:
+    """What a job found that acts on reviewers' decisions.
 
     Attributes:
-        folder: The PEFT folder.
-        release: What it is.
-        rank: Its rank.
-        max_lora_rank: The smallest ``--max-lora-rank`` of vLLM that it fits in; None where it is too large.
+        decision: ``approved``, ``rejected``, ``waiting``, or ``none`` where there is no candidate.
+        candidate: The candidate; None where there is none.
+        promotion: The change of champion, where it was approved.
     """
 
-    folder: Path
-    release: Release
-    rank: int
-    max_lora_rank: int | None
+    decision: str
+    candidate: Release | None
+    promotion: Promotion | None = None
+
+    @property
+    def acted(self) -> bool:
+        """Whether anything was changed."""
+        return self.decision in (review_tags.APPROVED, review_tags.REJECTED)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the export as plain values."""
+        """Return it as plain values."""
         return {
-            "folder": str(self.folder),
-            "version": self.release.version,
-            "content_hash": self.release.content_hash,
-            "rank": self.rank,
-            "max_lora_rank": self.max_lora_rank,
+            "decision": self.decision,
+            "candidate": self.candidate.version if self.candidate else None,
+            "promotion": self.promotion.as_dict() if self.promotion else None,
         }
 
 
-def export(session: Session, to: Path, alias: str = CHAMPION) -> Export:
-    """Write a release as a PEFT folder that serving engines take as it is.
+def act_on_review(session: Session, *, override: Override | None = None) -> Reviewed:
+    """Do what a reviewer decided about the candidate by its version's tag ``review``; nothing where nobody has.
 
-    Every version gets a folder of its own, ``<project>-merged/v<number>-<hash>``: engines that cache by path would go
-    on serving the old one otherwise.
+    ``approved`` promotes it, ``rejected`` takes the alias away.
+
+    Args:
+        session: The command at work.
+        override: Promote an approved candidate although the gate said no.
 
     Raises:
-        UsageError: The alias is not set.
+        GateFailed: It is approved, but the gate said no and was not overridden.
+        RegistryError: The stored files are not what was published.
+        LockHeld: Somebody else moved the champion.
     """
-    from adapterctl.lora.adapter import Adapter
+    registry, project = session.registry, session.project
+    release = releases.current(registry, project, CANDIDATE)
+    if release is None:
+        return Reviewed("none", None)
+    name = merged_name(project)
+    decision = review_tags.decision(registry.version(name, release.version).tags)
+    if decision == review_tags.REJECTED:
+        registry.drop_alias(name, CANDIDATE)
+        return Reviewed(decision, release)
+    if decision != review_tags.APPROVED:
+        return Reviewed(decision, release)
+    before = releases.current(registry, project, CHAMPION)
+    if override is None:
+        _require_gate(session, release, before)
+    reason = override.reason if override else "review=approved"
+    return Reviewed(decision, release, _move(session, release, before, reason, overridden=override is not None))
 
-    release = releases.current(session.registry, session.project, alias)
+
+def reject(session: Session, version: int | None = None, *, reason: str) -> Release:
+    """Refuse the candidate, or any version: no job makes it a candidate or the champion again.
+
+    Args:
+        session: The command at work.
+        version: Number of a version; the candidate where not given.
+        reason: Why; it is kept with the release.
+
+    Raises:
+        UsageError: There is no candidate, or no such version, or it is the champion.
+    """
+    registry, project = session.registry, session.project
+    name = merged_name(project)
+    release = (
+        _require_candidate(session)
+        if version is None
+        else releases.read_release(registry, registry.version(name, version))
+    )
+    aliases = registry.aliases(name)
+    if aliases.get(CHAMPION) == release.version:
+        raise UsageError(
+            f"version {release.version} is the champion: it is served",
+            hint="return to the one before: adapterctl rollback",
+        )
+    refused = review_tags.REJECTED
+    review_tags.record(registry, registry.version(name, release.version), refused, reason=reason, review=refused)
+    if aliases.get(CANDIDATE) == release.version:
+        registry.drop_alias(name, CANDIDATE)
+    return release
+
+
+def _require_candidate(session: Session) -> Release:
+    release = releases.current(session.registry, session.project, CANDIDATE)
     if release is None:
         raise UsageError(
-            f"project '{session.project}' has no {alias}",
-            hint="see what there is: adapterctl status; the first champion is made by: adapterctl setup",
+            f"project '{session.project}' has no candidate",
+            hint="make one with: adapterctl update --lang LANG; or name a version: adapterctl promote --version N",
         )
-    name = merged_name(session.project)
-    folder = to / name / f"v{release.version}-{short(release.content_hash)}"
-    if not holds(folder, release.content_hash):
-        session.registry.download(session.registry.version(name, release.version), folder)
-    adapter = Adapter.open(folder)
-    rank = max(adapter.rank(module) for module in adapter.modules)
-    return Export(folder, release, rank, next((allowed for allowed in VLLM_RANKS if allowed >= rank), None))
+    return release
+
+
+def _refuse_rejected(session: Session, release: Release) -> None:
+    version = session.registry.version(merged_name(session.project), release.version)
+    if review_tags.decision(version.tags) == review_tags.REJECTED:
+        raise UsageError(
+            f"version {release.version} was rejected by a reviewer (its tag review says so)",
+            hint=f"promote it all the same with: adapterctl promote --version {release.version}",
+        )
+
+
+def _require_gate(session: Session, release: Release, before: Release | None) -> None:
+    """Make sure that the gate let a release pass, and that it compared with what is served now."""
+    anyway = f'adapterctl promote --version {release.version} --override-gate --reason "..."'
+    if not (release.passed or release.waits):
+        few = ": there were too few rows to decide" if release.gate == "inconclusive" else ""
+        raise GateFailed(
+            f"version {release.version} did not pass the gate{few}",
+            hint=f"look at it with: adapterctl ui; then: {anyway}",
+        )
+    if before is None or release.compared_with in (None, before.version) or release.version == before.version:
+        return
+    version = session.registry.version(merged_name(session.project), release.version)
+    if not review_tags.was_promoted(version.tags):
+        raise GateFailed(
+            f"the gate compared version {release.version} with version {release.compared_with}, and version "
+            f"{before.version} is the champion now",
+            hint=f"make it anew against that one: adapterctl update; or, if you know better: {anyway}",
+        )
+
+
+def _move(session: Session, release: Release, before: Release | None, reason: str, *, overridden: bool) -> Promotion:
+    registry, project = session.registry, session.project
+    registry.require_whole(registry.version(merged_name(project), release.version))
+    releases.promote(
+        registry,
+        project,
+        release,
+        expected=before.version if before else None,
+        reason=f"gate overridden: {reason}" if overridden else reason,
+        person=True,
+    )
+    return Promotion(release, before)
+
+
+def rollback(session: Session, reason: str = "") -> Promotion:
+    """Return to the previous champion; the one that steps down is not promoted again by any job.
+
+    Raises:
+        UsageError: There is none.
+        RegistryError: Its stored files are not what was published.
+        LockHeld: Somebody else moved the aliases.
+    """
+    champion, stepped_down = releases.rollback(session.registry, session.project, reason=reason)
+    return Promotion(champion, stepped_down)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
+from adapterctl.accounting.usage import showable
 from adapterctl.errors import AdapterctlError, RegistryError, UsageError
 from adapterctl.registry.names import CANDIDATE, CHAMPION, PREVIOUS, adapter_name, merged_name
 from adapterctl.settings import Settings
+from adapterctl.workflows import review_tags
+from adapterctl.workflows.shapes import require_scores, require_verdict
 
 if TYPE_CHECKING:
     from adapterctl.registry.client import Registry, RunHandle
@@ -18,12 +21,21 @@ if TYPE_CHECKING:
 RELEASE_FILE = "release.json"
 RELEASE_RUN_TAG = "adapterctl.release_run"
 """The tag of a version that names the run with its latest release.json."""
+UPDATE_TAG = "adapterctl.update_id"
+"""The tag of a version that names the work it came of."""
 RETURNING = "returning"
 """The alias of a rollback under way: where ``champion`` is about to point."""
 
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A content hash or key, which becomes a part of paths: others may have written the file it is read from."""
+
+
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,35}$")]
+"""A language as a key: whatever else may stand in a registry, this is no markup, path or terminal code."""
+
+Told = Annotated[str, AfterValidator(showable)]
+"""A text that is shown to people, without what would steer their terminal."""
 
 
 class Pin(Settings):
@@ -35,13 +47,17 @@ class Pin(Settings):
         content_hash: Of configuration and tensors: what is merged.
         training_key: Names the training that made it; local results are kept under it.
         inputs_key: Names rows and settings it was trained from: what ``--if-changed`` compares.
+        data_hash: Of its training rows alone; empty for pins made before it was noted.
+        rows: How many rows that were; 0 where unknown.
     """
 
-    lang: str
+    lang: Tag
     version: int
     content_hash: Hash
     training_key: Hash
     inputs_key: Hash
+    data_hash: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    rows: int = 0
 
 
 class Release(Settings):
@@ -62,16 +78,19 @@ class Release(Settings):
         base_scores: For each language, the mean of the base model on the test split, where measured.
         verdict: The gate's verdict against the champion of the time; None for a first release.
         run_id: The MLflow run that holds figures, scorecard and costs.
+        compared_with: Version of the champion that the verdict compares with; None for a first release.
+        update_id: Names the work on the books, which tells what it cost; empty where it was not noted.
+        code: Versions of what computes results: ``training``, ``merging``, ``scoring``; empty where not noted.
     """
 
     version: int
-    created: str
-    reason: str
-    base: str
+    created: Told
+    reason: Told
+    base: Told
     base_identity: str
     recipe: dict[str, Any]
     scale: float
-    adapters: dict[str, Pin]
+    adapters: dict[Tag, Pin]
     content_hash: Hash
     merge_key: Hash
     scores: dict[str, Any]
@@ -79,6 +98,22 @@ class Release(Settings):
     base_scores: dict[str, float] = Field(default_factory=dict)
     verdict: dict[str, Any] | None = None
     run_id: str = ""
+    compared_with: int | None = None
+    update_id: str = ""
+    code: dict[str, int] = Field(default_factory=dict)
+
+    @field_validator("scores")
+    @classmethod
+    def _scores(cls, value: dict[str, Any]) -> dict[str, Any]:
+        require_scores(value)
+        return value
+
+    @field_validator("verdict")
+    @classmethod
+    def _verdict(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            require_verdict(value)
+        return value
 
     @property
     def passed(self) -> bool:
@@ -139,23 +174,44 @@ def require_champion(registry: Registry, project: str, otherwise: str) -> Releas
     return champion
 
 
-def promote(registry: Registry, project: str, release: Release) -> None:
+def promote(
+    registry: Registry, project: str, release: Release, *, expected: int | None, reason: str = "", person: bool = False
+) -> None:
     """Make a release the champion; the champion of before becomes ``previous``.
 
     The order matters: whoever is killed between two steps runs the command again and ends in the same state, and
     ``champion`` always points at a whole release.
+
+    Args:
+        registry: The open registry.
+        project: The project.
+        release: Which; its files were verified.
+        expected: Version of the champion that the release takes the place of; None where there is none.
+        reason: Why, for the record.
+        person: Whether a person decided it.
+
+    Raises:
+        LockHeld: The champion is another one by now; nothing was moved.
     """
     name = merged_name(project)
-    # Who promotes does not want an interrupted rollback to be finished.
-    registry.drop_alias(name, RETURNING)
     aliases = registry.aliases(name)
     before = aliases.get(CHAMPION)
-    if before is not None and before != release.version:
-        registry.set_alias(name, PREVIOUS, before)
-    registry.set_alias(name, CHAMPION, release.version)
+    if before != release.version:
+        registry.require_alias(name, CHAMPION, expected)
+    # Who promotes does not want an interrupted rollback to be finished.
+    registry.drop_alias(name, RETURNING)
+    if before != release.version:
+        if before is not None:
+            registry.set_alias(name, PREVIOUS, before)
+        registry.set_alias(name, CHAMPION, release.version, expected=before)
     _mark_adapters(registry, project, release)
     if aliases.get(CANDIDATE) == release.version:
         registry.drop_alias(name, CANDIDATE)
+    version = registry.version(name, release.version)
+    # Who was killed after the move notes it now.
+    if before != release.version or not review_tags.was_promoted(version.tags):
+        review = review_tags.APPROVED if person else None
+        review_tags.record(registry, version, review_tags.PROMOTED, reason=reason, review=review)
 
 
 def _mark_adapters(registry: Registry, project: str, champion: Release) -> None:
@@ -164,13 +220,16 @@ def _mark_adapters(registry: Registry, project: str, champion: Release) -> None:
         registry.set_alias(adapter_name(project, lang), CHAMPION, pinned.version)
 
 
-def rollback(registry: Registry, project: str) -> tuple[Release, Release]:
+def rollback(registry: Registry, project: str, *, reason: str = "") -> tuple[Release, Release]:
     """Exchange champion and previous; return the new champion and the one that stepped down.
 
-    A third alias remembers the way while the two are exchanged, so that a killed rollback is finished by the next.
+    A third alias remembers the way while the two are exchanged, so that a killed rollback is finished by the next. The
+    version that steps down is marked as rejected: no job promotes it again by itself.
 
     Raises:
         UsageError: There is nothing to return to.
+        RegistryError: What is to be returned to is not whole any more; nothing was moved.
+        LockHeld: Somebody else moved the aliases.
     """
     name = merged_name(project)
     aliases = registry.aliases(name)
@@ -180,17 +239,26 @@ def rollback(registry: Registry, project: str) -> tuple[Release, Release]:
                 f"project '{project}' has no previous release to return to",
                 hint="see the releases with: adapterctl history",
             )
-        registry.set_alias(name, RETURNING, aliases[PREVIOUS])
+        registry.require_whole(registry.version(name, aliases[PREVIOUS]))
+        registry.set_alias(name, RETURNING, aliases[PREVIOUS], expected=None)
         aliases = registry.aliases(name)
-    if aliases[CHAMPION] != aliases[RETURNING]:
+    moves = aliases[CHAMPION] != aliases[RETURNING]
+    if moves:
         registry.set_alias(name, PREVIOUS, aliases[CHAMPION])
-        registry.set_alias(name, CHAMPION, aliases[RETURNING])
-    registry.drop_alias(name, RETURNING)
+        registry.set_alias(name, CHAMPION, aliases[RETURNING], expected=aliases[CHAMPION])
     champion, previous = current(registry, project), current(registry, project, PREVIOUS)
-    # Both were there when the exchange began, and nobody else writes while the workspace is locked.
+    # Both were there when the exchange began, and nobody else writes while the project is locked.
     assert champion is not None
     assert previous is not None
     _mark_adapters(registry, project, champion)
+    for release, what, review in (
+        (previous, review_tags.STEPPED_DOWN, review_tags.REJECTED),
+        (champion, review_tags.ROLLED_BACK, review_tags.APPROVED),
+    ):
+        version = registry.version(name, release.version)
+        if moves or review_tags.last(version.tags) != what:
+            review_tags.record(registry, version, what, reason=reason, review=review)
+    registry.drop_alias(name, RETURNING)
     return champion, previous
 
 

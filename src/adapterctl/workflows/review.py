@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapterctl.errors import AdapterctlError
 from adapterctl.registry.names import CANDIDATE, CHAMPION, PREVIOUS, merged_name
-from adapterctl.training.job import training_key
 from adapterctl.workflows import releases
+from adapterctl.workflows.freshness import BAD_ROWS, inputs_keys
 from adapterctl.workflows.journal import Pending, read_pending
 from adapterctl.workflows.releases import Release
 from adapterctl.workflows.session import Session
-from adapterctl.workflows.steps import language_job
-from adapterctl.workspace.data import load_data
+from adapterctl.workflows.summaries import PastRelease, is_release, past_release
 
 
 @dataclass(frozen=True)
@@ -76,61 +74,38 @@ def status(session: Session) -> Status:
     champion, candidate, previous = (
         releases.current(session.registry, session.project, alias) for alias in (CHAMPION, CANDIDATE, PREVIOUS)
     )
+    served = [lang for lang in session.workspace.languages if champion and lang in champion.adapters]
+    keys = inputs_keys(session, served) if served else {}
     return Status(
         project=session.project,
         registry=session.registry.resolved.shown,
         champion=champion,
         candidate=candidate,
         previous=previous,
-        languages=tuple(_language(session, lang, champion) for lang in session.workspace.languages),
+        languages=tuple(_language(lang, champion, keys.get(lang, "")) for lang in session.workspace.languages),
         pending=read_pending(session.workspace),
         artifacts=session.registry.artifacts_of(champion.run_id) if champion else None,
     )
 
 
-def _language(session: Session, lang: str, champion: Release | None) -> LanguageStatus:
+def _language(lang: str, champion: Release | None, key: str) -> LanguageStatus:
     pinned = champion.adapters.get(lang) if champion else None
     if champion is None or pinned is None:
         return LanguageStatus(lang, None, None, None, "not served")
-    try:
-        rows = load_data(session.workspace, [lang])[lang].train
-        same = training_key(language_job(session, lang, rows)) == pinned.inputs_key
-        state = "up to date" if same else "changed"
-    except AdapterctlError:
-        state = "bad rows"
+    state = BAD_ROWS if key == BAD_ROWS else "up to date" if key == pinned.inputs_key else "changed"
     score = champion.scores["languages"].get(lang)
     return LanguageStatus(lang, pinned.version, score, champion.own_scores.get(lang), state)
 
 
-@dataclass(frozen=True)
-class PastRelease:
-    """A release as the history lists it.
+def history(session: Session, limit: int | None = None) -> Sequence[PastRelease]:
+    """Return the releases, newest first.
 
-    Attributes:
-        release: What it is.
-        aliases: What points at it.
-        gate: ``first``, ``passed``, ``failed`` or ``inconclusive``.
+    Args:
+        session: The command at work.
+        limit: At most so many; None for all.
     """
-
-    release: Release
-    aliases: tuple[str, ...]
-    gate: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the release as plain values."""
-        return {**self.release.model_dump(mode="json"), "aliases": list(self.aliases), "gate": self.gate}
-
-
-def history(session: Session) -> Sequence[PastRelease]:
-    """Return the releases, newest first."""
     name = merged_name(session.project)
     aliases = session.registry.aliases(name)
-    listed = []
-    for version in reversed(session.registry.versions(name)):
-        if releases.RELEASE_RUN_TAG not in version.tags:
-            # Its command was killed before the release was whole; run again, it finishes it.
-            continue
-        release = releases.read_release(session.registry, version)
-        pointing = tuple(sorted(alias for alias, number in aliases.items() if number == version.version))
-        listed.append(PastRelease(release, pointing, release.gate))
-    return listed
+    # Where a command was killed before the release was whole, the version is none; run again, it finishes it.
+    whole = [version for version in reversed(session.registry.versions(name)) if is_release(version)]
+    return [past_release(session.registry, version, aliases) for version in whole[:limit]]

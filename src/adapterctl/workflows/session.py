@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,10 @@ class Session:
         update_id: Names what the command does, equal for every attempt at it.
         whole_process: Whether the process does nothing but this command.
         writing: Whether it holds the workspace's lock, so that it may deliver what waits of the books.
+        releasing: Whether it moves what aliases point at: then it is alone in the project, on all machines.
+        wait: Whether it waits for others who are at work, instead of refusing.
+        waited: Seconds that it waited for others, which are no part of what it used.
+        quick: Whether it only looks things up in the registry, for which MLflow need not always be loaded.
         meter: Runs since the session began.
     """
 
@@ -62,7 +67,12 @@ class Session:
     update_id: str = ""
     whole_process: bool = False
     writing: bool = False
+    releasing: bool = False
+    wait: bool = False
+    waited: float = 0.0
+    quick: bool = False
     meter: Meter = field(default_factory=Meter)
+    _held: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @cached_property
     def base(self) -> BaseModel:
@@ -74,10 +84,20 @@ class Session:
         """The registry, connected to when it is first needed."""
         from adapterctl.registry.client import Registry
 
+        if self.quick:
+            return Registry.for_reading(self._address, self.project)
         registry = Registry.connect(self._address, self.project)
+        if self.releasing:
+            began = time.monotonic()
+            self._held.enter_context(registry.exclusive(self.command, wait=self.wait, told=self.reporter.note))
+            self.waited += time.monotonic() - began
         if self.writing:
             self._deliver(registry)
         return registry
+
+    def close(self) -> None:
+        """Let others in who wait to move aliases of the project."""
+        self._held.close()
 
     @property
     def _address(self) -> ResolvedRegistry:
@@ -145,12 +165,20 @@ class Session:
 
     def used_so_far(self) -> Usage:
         """Return what the command used up to now."""
-        return process_usage() if self.whole_process else self.meter.usage
+        used = process_usage() if self.whole_process else self.meter.usage
+        return replace(used, wall_seconds=max(0.0, used.wall_seconds - self.waited))
 
 
 @contextmanager
 def working(
-    workspace: Workspace, command: str, subject: str, reporter: Reporter, *, whole_process: bool = False
+    workspace: Workspace,
+    command: str,
+    subject: str,
+    reporter: Reporter,
+    *,
+    whole_process: bool = False,
+    releasing: bool = False,
+    wait: bool = False,
 ) -> Iterator[Session]:
     """Give a session that may change the workspace: alone, and with the whole command on the books at the end.
 
@@ -163,15 +191,23 @@ def working(
         subject: What it is about.
         reporter: Who watches.
         whole_process: Whether the process does nothing else: interpreter start and imports then count as well.
+        releasing: Whether it moves what aliases point at: then it is alone in the project, on all machines.
+        wait: Wait for others who are at work, instead of refusing.
 
     Raises:
-        LockHeld: Another adapterctl works on this workspace.
+        LockHeld: Another adapterctl works on this workspace, or on the project's releases, and nobody wants to wait.
     """
-    with workspace.lock(command):
+    began = time.monotonic()
+    with workspace.lock(command, wait=wait, told=reporter.note):
+        waited = time.monotonic() - began
         remove_unfinished(workspace.state, keep=workspace.paths.fetched)
         METERS.use(workspace.config.prices.energy.processors)
         session, meter = Session(workspace, reporter, command, subject, whole_process=whole_process), Meter()
-        session.writing, outcome, answers = True, FAILED, False
+        if wait:
+            # Whoever was before us may have changed its files.
+            session.workspace = type(workspace).open(workspace.root, data=False)
+        session.writing, session.releasing, session.wait, session.waited = True, releasing, wait, waited
+        outcome, answers = FAILED, False
         try:
             with meter:
                 session.meter = meter
@@ -181,16 +217,28 @@ def working(
             answers = not isinstance(error, RegistryError)
             raise
         finally:
-            session.book(PROCESS, subject, session.update_id, session.used_so_far(), outcome=outcome)
-            if answers:
-                session.deliver()
+            try:
+                session.book(PROCESS, subject, session.update_id, session.used_so_far(), outcome=outcome)
+                if answers:
+                    session.deliver()
+            finally:
+                session.close()
 
 
-def reading(workspace: Workspace, command: str, reporter: Reporter | None = None) -> Session:
-    """Return a session for a command that changes nothing."""
+def reading(
+    workspace: Workspace, command: str, reporter: Reporter | None = None, *, quick: bool = False
+) -> Session:
+    """Return a session for a command that changes nothing.
+
+    Args:
+        workspace: The workspace.
+        command: Name of the command.
+        reporter: Who watches.
+        quick: Whether it only looks things up in the registry; see ``Session``.
+    """
     from adapterctl.workflows.reporting import SilentReporter
 
-    return Session(workspace, reporter or SilentReporter(), command)
+    return Session(workspace, reporter or SilentReporter(), command, quick=quick)
 
 
 def options_of(settings: Any) -> dict[str, Any]:

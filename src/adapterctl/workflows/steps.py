@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,10 @@ from adapterctl.accounting.ledger import FAILED
 from adapterctl.accounting.usage import Usage
 from adapterctl.errors import UsageError
 from adapterctl.examples import Example
-from adapterctl.fingerprint import fingerprint, short
+from adapterctl.fingerprint import short
 from adapterctl.merging.scale import ScaleChoice, choose_scale
 from adapterctl.registry.names import adapter_name, combined_name
-from adapterctl.training.job import TrainingJob, training_key
+from adapterctl.training.job import TrainingJob, row_hashes, rows_hash, training_key
 from adapterctl.training.settings import LoraSettings, TrainingSettings
 from adapterctl.workflows.descriptions import adapter_description
 from adapterctl.workflows.folders import checked_folder
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from adapterctl.registry.client import RunHandle
     from adapterctl.registry.versions import Version
     from adapterctl.training.result import TrainingResult
+
+ROWS_FILE = "rows.json"
+"""Artifact of a training's run: the hashes of its rows."""
+TRAINED_TAG = "adapterctl.trained"
+"""Tag of an adapter's version: when it was trained."""
 
 MOST_SCALES = 6
 """The most values of λ that are tried."""
@@ -115,6 +121,8 @@ def train_adapter(session: Session, job: TrainingJob, *, inputs_key: str, parent
         inputs_key=inputs_key,
         result=result,
         rows=len(job.examples),
+        data_hash=rows_hash(job.examples),
+        begun=Adapter.open(job.start_from).content_hash if job.start_from else "",
     )
 
 
@@ -148,11 +156,13 @@ def _log_training(run: RunHandle, job: TrainingJob, key: str, result: TrainingRe
     run.log_figure("loss.png", curve)
     run.log_input_dataset(
         f"{job.lang} rows",
-        fingerprint([row.as_dict() for row in job.examples]),
+        rows_hash(job.examples),
         path="adapters",
         rows=len(job.examples),
         context="training",
     )
+    # Hashes alone: which rows are new, a later update can tell; what they say stays in the workspace.
+    run.log_json(ROWS_FILE, row_hashes(job.examples))
 
 
 def register_adapter(session: Session, trained: TrainedAdapter, parent: RunHandle | None) -> Version:
@@ -178,10 +188,28 @@ def register_adapter(session: Session, trained: TrainedAdapter, parent: RunHandl
                 "adapterctl.training_key": trained.training_key,
                 "adapterctl.inputs_key": trained.inputs_key,
                 "adapterctl.base_model": session.base.name,
+                "adapterctl.base_identity": session.base.identity,
+                "adapterctl.data_sha256": trained.data_hash,
+                "adapterctl.rows": trained.rows,
+                TRAINED_TAG: datetime.now(UTC).isoformat(timespec="seconds"),
             },
             description=adapter_description(trained, session.base.name),
+            inputs=_begun(session, name, trained),
             metrics={"final_loss": trained.result.final_loss},
+            lineage=adapter_lineage(session, trained),
         )
+
+
+def _begun(session: Session, name: str, trained: TrainedAdapter) -> list[Version]:
+    """Return the version of the adapter that the training went on from."""
+    found = session.registry.version_by_hash(name, trained.begun) if trained.begun else None
+    return [found] if found else []
+
+
+def adapter_lineage(session: Session, trained: TrainedAdapter) -> dict[str, Any]:
+    """Return what an adapter was made from, beside the adapter that its training went on from."""
+    rows = {"name": f"{trained.lang} rows", "sha256": trained.data_hash, "rows": trained.rows}
+    return {"base": {"name": session.base.name, "identity": session.base.identity}, "datasets": [rows]}
 
 
 def recipe_of(session: Session) -> MergeRecipe:

@@ -23,6 +23,8 @@ class TrainedAdapter:
         inputs_key: Names rows and settings alone, whichever adapter the training began with.
         result: What the training took.
         rows: Number of rows it was trained on.
+        data_hash: Of these rows.
+        begun: Content hash of the adapter that the training went on from; empty where it began anew.
     """
 
     lang: str
@@ -32,3 +34,5 @@ class TrainedAdapter:
     inputs_key: str
     result: TrainingResult
     rows: int
+    data_hash: str
+    begun: str = ""

@@ -90,8 +90,9 @@ class ProjectSettings(Settings):
     gate: GateSettings = Field(
         default_factory=GateSettings, description="How much a candidate may lose against the champion."
     )
-    promotion: Literal["auto", "manual"] = Field(
-        "auto", description="Whether a candidate that passes the gate becomes champion at once or waits for a person."
+    promotion: Literal["auto", "review"] = Field(
+        "auto",
+        description="Whether a candidate that passes the gate becomes champion at once, or waits for a person's review.",
     )
     registry: RegistrySettings = Field(
         default_factory=RegistrySettings, description="Which MLflow keeps runs, adapters and versions."

@@ -70,6 +70,11 @@ class StatePaths:
         return self.root / "lock.json"
 
     @property
+    def seen(self) -> Path:
+        """What the rows of every language were hashed to, as long as their files are untouched."""
+        return self.root / "seen.json"
+
+    @property
     def journal(self) -> Path:
         """What a command has begun and not ended."""
         return self.root / "journal.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -124,13 +125,20 @@ class Workspace:
         """Return the files of a language's dev or test rows, sorted."""
         return self.suite.files(split, lang, self.suite_path.parent)[0]
 
-    def lock(self, command: str) -> AbstractContextManager[None]:
+    def lock(
+        self, command: str, *, wait: bool = False, told: Callable[[str], None] | None = None
+    ) -> AbstractContextManager[None]:
         """Return a context in which no other process changes the workspace.
 
+        Args:
+            command: What is to be done, for whoever finds the lock held.
+            wait: Wait until nobody else does.
+            told: Is told, once, whom we wait for.
+
         Raises:
-            LockHeld: Another process does; the message names it.
+            LockHeld: Another process does, and nobody wants to wait; the message names it.
         """
-        return locked(self.paths, command)
+        return locked(self.paths, command, wait=wait, told=told)
 
 
 def from_assembly(assembly: Assembly, *, data: bool = True) -> Workspace:

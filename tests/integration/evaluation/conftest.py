@@ -86,8 +86,8 @@ def reading(tokenizer: Any) -> list[PreparedRow]:
 @pytest.fixture
 def serve(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start servers that end with the test."""
-    monkeypatch.setattr("adapterctl.evaluation.endpoint._FIRST_PAUSE", 0.001)
-    monkeypatch.setattr("adapterctl.evaluation.endpoint._LONGEST_PAUSE", 0.002)
+    monkeypatch.setattr("adapterctl.endpoint._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("adapterctl.endpoint._LONGEST_PAUSE", 0.002)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     started: list[CompletionServer] = []

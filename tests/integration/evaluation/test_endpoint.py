@@ -174,8 +174,8 @@ def test_a_password_in_the_url_is_not_shown(serve: Serve) -> None:
 def test_pauses_grow_and_the_server_may_ask_for_longer_ones(
     serve: Serve, engine: Any, writing: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapterctl.evaluation.endpoint._FIRST_PAUSE", 0.5)
-    monkeypatch.setattr("adapterctl.evaluation.endpoint._LONGEST_PAUSE", 30.0)
+    monkeypatch.setattr("adapterctl.endpoint._FIRST_PAUSE", 0.5)
+    monkeypatch.setattr("adapterctl.endpoint._LONGEST_PAUSE", 30.0)
     waited: list[float] = []
     one = engine(serve(faults=["cut", "html", "down", "html"]))
     monkeypatch.setattr(one._endpoint._stopped, "wait", waited.append)

@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tests.support.registries import fill
+from tests.support.store import registry_of
 
 from adapterctl.registry.connection import prepare_sqlite
 from adapterctl.registry.server import ui_command, ui_environment, wait_ready
 from adapterctl.registry.settings import RegistrySettings, ResolvedRegistry
+from adapterctl.workflows.init import init_workspace
 
 ROBOT = Path(__file__).with_name("robot.py")
 
@@ -182,3 +185,17 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., li
 
         yield ask
         process.kill()
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace of two languages with three releases; not to be changed."""
+    root = init_workspace(tmp_path_factory.mktemp("filled") / "workspace", "pocket", languages=["de", "ja"])
+    fill(registry_of(root), tmp_path_factory.mktemp("adapters"))
+    return Path(root)
+
+
+@pytest.fixture
+def root(filled: Path, tmp_path: Path) -> Path:
+    """A copy of that workspace."""
+    return Path(shutil.copytree(filled, tmp_path / "workspace"))

@@ -50,6 +50,18 @@ def set_trap(kill: dict[str, Any]) -> None:
     setattr(owner, method, trapped)
 
 
+def enter(registry: Registry, order: dict[str, Any]) -> None:
+    """Be the only one inside, and note when that was."""
+    with Path(order["log"]).open("a", encoding="utf-8", buffering=1) as log:
+        for _ in range(order["times"]):
+            with registry.exclusive("enter", wait=True):
+                log.write(f"in {os.getpid()}\n")
+                if order.get("die"):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(0.02)
+                log.write(f"out {os.getpid()}\n")
+
+
 def obey(order: dict[str, Any]) -> None:
     if "kill" in order:
         set_trap(order["kill"])
@@ -66,6 +78,8 @@ def obey(order: dict[str, Any]) -> None:
                 metrics={"dev.accuracy": 0.5},
                 inputs=registry.versions(order["input"]) if "input" in order else (),
             )
+    elif order["do"] == "enter":
+        enter(registry, order)
     elif order["do"] == "alias":
         registry.set_alias(order["name"], order["alias"], order["version"])
     elif order["do"] == "books":

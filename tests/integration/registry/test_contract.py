@@ -49,7 +49,10 @@ def test_a_run_ends_as_its_block_does(registry: Registry, client: mlflow.MlflowC
     with pytest.raises(ValueError, match="no luck"), registry.run("bad", "bad") as bad:
         raise ValueError("no luck")
     assert status(bad) == "FAILED"
-    assert "no luck" in client.get_run(bad.run_id).data.tags["adapterctl.error"]
+    # Nobody knows what the text of such an error quotes: it stays where the command ran.
+    said = client.get_run(bad.run_id).data.tags["adapterctl.error"]
+    assert said.startswith("ValueError")
+    assert "no luck" not in said
     with pytest.raises(KeyboardInterrupt), registry.run("stopped", "stopped") as stopped:
         raise KeyboardInterrupt
     assert status(stopped) == "KILLED"

@@ -164,7 +164,7 @@ CASES = [
          r"mine is not an adapter: it has no adapter_config\.json", "save_pretrained"),
     Case("merge into what is there", lambda root: make_adapter(root / "mine"), ("merge", "--out", "mine"), 2,
          "mine exists already and holds an adapter that was not merged here", "--out"),
-    Case("export into a file", lambda root: (root / "mine").write_text(""), ("export", "--to", "mine"), 7,
+    Case("export into a file", lambda root: (root / "mine").write_text(""), ("export", "mine"), 7,
          "cannot write .*mine", "move that file away"),
     Case("no such command", nothing, ("updat",), 2, "There is no command 'updat'", "Did you mean 'update'"),
     Case("no such option", nothing, ("update", "--langs", "ja"), 2, "No such option", "--lang"),

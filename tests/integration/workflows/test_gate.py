@@ -43,14 +43,15 @@ def test_a_candidate_that_is_worse_leaves_the_champion_alone(worse: Path, progra
     assert "the champion is untouched" in said.out
     refused = program(worse, "promote")
     assert (refused.exit_code, refused.out) == (3, "")
-    assert "adapterctl promote --version 2 --force" in refused.err
+    assert 'adapterctl promote --version 2 --override-gate --reason "..."' in refused.err
     by_number = program(worse, "promote", "--version", "2", "--json")
     assert (by_number.exit_code, by_number.json["error"]["type"]) == (3, "GateFailed")
     assert registry_of(worse).aliases("pocket-merged") == aliases
     assert "gate FAILED" in program(worse, "status").out
     assert [past["gate"] for past in program(worse, "history", "--json").json["releases"]] == ["failed", "first"]
     assert len(registry_of(worse).versions("pocket-merged")) == 2
-    forced = program(worse, "promote", "--force", "--json")
+    assert "--override-gate needs --reason" in program(worse, "promote", "--override-gate").err
+    forced = program(worse, "promote", "--override-gate", "--reason", "the rows are wrong", "--json")
     assert forced.json["champion"]["version"] == 2
     assert registry_of(worse).aliases("pocket-merged") == {"champion": 2, "previous": 1}
 
@@ -74,7 +75,7 @@ def test_too_few_rows_to_decide_fail_by_default(undecided: Path, program: Progra
     assert [past["gate"] for past in program(undecided, "history", "--json").json["releases"]] == [
         "inconclusive", "first",
     ]  # fmt: skip
-    assert program(undecided, "promote", "--force").exit_code == 0
+    assert program(undecided, "promote", "--override-gate", "--reason", "enough").exit_code == 0
 
 
 def test_too_few_rows_to_decide_wait_for_a_person_where_the_policy_says_so(undecided: Path, program: Programs) -> None:
@@ -108,9 +109,9 @@ def test_a_required_gain_that_is_not_shown_keeps_the_champion(arrived: Path, cop
     assert registry_of(root).aliases("pocket-merged") == {"candidate": 2, "champion": 1}
 
 
-def test_with_manual_promotion_a_candidate_waits(arrived: Path, copy: Copy, program: Programs) -> None:
+def test_with_review_a_candidate_waits(arrived: Path, copy: Copy, program: Programs) -> None:
     root = copy(arrived)
-    change(root, "adapterctl.yaml", "promotion: auto", "promotion: manual")
+    change(root, "adapterctl.yaml", "promotion: auto", "promotion: review")
     done = program(root, "update", "--lang", "ja")
     assert done.exit_code == 0, done.err
     assert "Version 2 passed the gate and waits: adapterctl promote" in done.out

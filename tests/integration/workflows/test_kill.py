@@ -102,7 +102,7 @@ def test_killed_at_every_point_up_to_the_release_one_after_the_other(
         booked = set(found)
         told = program(root, "status", "--json").json
         assert (told["champion"]["version"], told["candidate"]) == (1, None), name
-        assert told["pending"]["lang"] == "ja", name
+        assert told["pending"]["langs"] == ["ja"], name
         run_ids |= {left.id for left in read_store(root).leftovers if left.name == "update ja"}
     assert len(run_ids) == 1
     findings = json.loads(program(root, "doctor", "--json").out)["findings"]

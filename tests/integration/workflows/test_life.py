@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,13 +47,19 @@ def test_the_real_program_keeps_results_and_progress_apart(served: Path, copy: C
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert (said["lang"], said["changed"], said["before"]) == ("ja", True, 1)
+    assert (said["langs"], said["changed"], said["before"]) == (["ja"], True, 1)
+    assert said["changes"] == ["data of ja"]
     assert said["candidate"]["promoted"]
     assert {rows["lang"] for rows in said["candidate"]["new_rows"]} == {"ja"}
-    steps = [line[2:].partition(" — ")[0].partition(" · ")[0] for line in done.stderr.splitlines() if line[0] == "✓"]
+    # Every line says when that was.
+    lines = [re.fullmatch(r"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ (.*)", line) for line in done.stderr.splitlines()]
+    assert all(lines), done.stderr
+    told = [line[1] for line in lines if line]
+    steps = [line[2:].partition(" — ")[0].partition(" · ")[0] for line in told if line[0] == "✓"]
     assert steps[0] == "train ja"
     assert steps[-1] == "set the aliases"
-    assert all(line.startswith(("…", "✓", "  ")) for line in done.stderr.splitlines()), done.stderr
+    assert "changed: data of ja" in told
+    assert all(line.startswith(("…", "✓", "  ", "changed: ")) for line in told), done.stderr
 
 
 def test_the_plan_tells_what_the_update_then_does(arrived: Path, updated: Path, program: Programs) -> None:
@@ -143,15 +150,15 @@ def test_an_export_is_the_champion_and_is_written_again_where_it_was_damaged(
     updated: Path, copy: Copy, program: Programs
 ) -> None:
     root = copy(updated)
-    made = program(root, "export", "--to", "serving", "--json").json
-    folder = root / made["folder"]
+    made = program(root, "export", "serving", "--target", "vllm", "--json").json
+    folder = Path(made["folder"])
     assert Adapter.open(folder).content_hash == made["content_hash"]
     assert made["version"] == 2
     assert made["rank"] <= made["max_lora_rank"]
     tensors = folder / "adapter_model.safetensors"
     whole = tensors.read_bytes()
     tensors.write_bytes(whole[:-100])
-    assert program(root, "export", "--to", "serving", "--json").json == made
+    assert program(root, "export", "serving", "--target", "vllm", "--json").json == made
     assert tensors.read_bytes() == whole
 
 

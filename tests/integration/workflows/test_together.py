@@ -43,7 +43,7 @@ def test_ctrl_c_is_told_and_the_same_command_goes_on(
     assert stopped.err.endswith("Error: interrupted; run the same command again to go on\n")
     assert "Traceback" not in stopped.err
     assert {status for _, status in read_store(root).runs} == {"FINISHED", "KILLED"}
-    assert program(root, "status", "--json").json["pending"]["lang"] == "ja"
+    assert program(root, "status", "--json").json["pending"]["langs"] == ["ja"]
     done = program(root, "update", "--continue", "--json")
     assert done.exit_code == 0, done.err
     store = read_store(root)

@@ -101,7 +101,7 @@ CASES = [
         "languages[2]: language tag 'zh_CN' is written 'zh-CN'",
     ),
     ("language twice", PROJECT, "[en, ja]", "[en, ja, ja]", "ja, ja]", "languages: 'ja' stands twice"),
-    ("duplicate key", PROJECT, "promotion: auto", "promotion: auto\npromotion: manual", "promotion: manual", None),
+    ("duplicate key", PROJECT, "promotion: auto", "promotion: auto\npromotion: review", "promotion: review", None),
     (
         "tab",
         PROJECT,

@@ -94,7 +94,7 @@ def test_a_project_file_with_faults_is_not_edited(root, edit):
     edit("adapterctl.yaml", "promotion: auto", "promotion: maybe")
     with pytest.raises(ConfigError, match="cannot be edited as long as it has faults") as caught:
         add_language(root, "it")
-    assert "promotion: must be one of auto, manual" in str(caught.value)
+    assert "promotion: must be one of auto, review" in str(caught.value)
     assert not (root / "adapters/it.yaml").exists()
 
 

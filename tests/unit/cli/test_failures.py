@@ -95,6 +95,23 @@ def test_an_unforeseen_error_is_one_line_and_a_saved_traceback(failing, tmp_path
     assert "arguments: ['status']" in text
 
 
+def test_no_secret_is_shown_or_saved(failing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cretCanary")
+    told = "login with s3cretCanary at https://me:geheim@host failed"
+    shown = [failing(ValueError(told), *words) for words in (("status",), ("--debug", "status"), ("status", "--json"))]
+    problem = Problem("s3cretCanary", told, told)
+    shown.append(failing(ConfigError(told, hint=told, problems=[problem]), "status", "--json"))
+    shown.append(failing(click.UsageError(told), "status"))
+    texts = [result.out + result.err for result in shown]
+    texts += [path.read_text(encoding="utf-8") for path in tmp_path.glob("adapterctl-traceback-*.txt")]
+    # Three tracebacks of the error that nobody foresaw; the text of one lies on the screen as well.
+    assert len(texts) == len(shown) + 3
+    for text in texts:
+        assert "***" in text
+        assert "s3cretCanary" not in text
+        assert "geheim" not in text
+
+
 def test_where_no_traceback_can_be_saved_debug_is_offered(failing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
     assert "adapterctl --debug" in failing(ZeroDivisionError(), "status").err

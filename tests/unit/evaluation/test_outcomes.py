@@ -143,7 +143,7 @@ def gained(gain: float, lang: str = "ja") -> Scorecard:
 )
 def test_the_updated_language_may_have_to_gain(gain, required, outcome):
     settings = GateSettings(resamples=999, required_gain=required)
-    verdict = gate(gained(gain), CHAMPION, settings, updated="ja")
+    verdict = gate(gained(gain), CHAMPION, settings, updated=["ja"])
     assert verdict.gain is not None
     assert (verdict.gain.lang, verdict.gain.required, verdict.gain.outcome) == ("ja", required, outcome)
     assert verdict.gain.difference == pytest.approx(0.02)
@@ -157,9 +157,9 @@ def test_the_updated_language_may_have_to_gain(gain, required, outcome):
 def test_a_gain_is_required_of_the_updated_language_alone():
     settings = GateSettings(resamples=999, required_gain=0.01)
     assert gate(gained(0.06), CHAMPION, settings).gain is None
-    assert gate(gained(0.06), CHAMPION, settings, updated="ko").gain is None
-    assert gate(gained(0.06), CHAMPION, QUICK, updated="ja").gain is None
-    lacking = gate(gained(0.06), CHAMPION, settings, updated="de").gain
+    assert gate(gained(0.06), CHAMPION, settings, updated=["ko"]).gain is None
+    assert gate(gained(0.06), CHAMPION, QUICK, updated=["ja"]).gain is None
+    lacking = gate(gained(0.06), CHAMPION, settings, updated=["de"]).gain
     assert lacking is not None
     assert lacking.outcome == "fail"
 
@@ -169,7 +169,7 @@ def test_a_gain_is_not_shown_by_fewer_rows_than_decide(n, outcome):
     """Every text gains 0.3 exactly, so that the bound is 0.3 itself; nine of them are too few all the same."""
     before, after = ([text_row("ja", number, value) for number in range(n)] for value in (0.4, 0.7))
     settings = GateSettings(resamples=999, required_gain=0.1, inconclusive="pass")
-    gain = gate(card(after), card(before), settings, updated="ja").gain
+    gain = gate(card(after), card(before), settings, updated=["ja"]).gain
     assert gain is not None
     assert (gain.lower_bound, gain.outcome) == (pytest.approx(0.3), outcome)
 

@@ -9,10 +9,13 @@ import pytest
 
 from adapterctl.evaluation import figures
 from adapterctl.evaluation.report import (
+    change_table,
     language_table,
+    signed,
     verdict_report,
     verdict_table,
     why,
+    worst_and_best,
 )
 from adapterctl.evaluation.scorecard import Cell, Scorecard
 from adapterctl.evaluation.verdict import CellVerdict, GainVerdict, LanguageVerdict, Verdict
@@ -47,7 +50,14 @@ def size(png: bytes) -> tuple[int, int]:
     return struct.unpack(">II", png[16:24])
 
 
-@pytest.mark.parametrize("draw", [lambda: figures.heat_map(CARD), lambda: figures.differences(VERDICT)])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.heat_map(CARD),
+        lambda: figures.differences(VERDICT),
+        lambda: figures.changes(VERDICT, trained=["ja"]),
+    ],
+)
 def test_figures_are_png_of_a_readable_size_and_reproducible(draw):
     png = draw()
     width, height = size(png)
@@ -163,3 +173,65 @@ def test_the_report_names_the_required_gain(outcome, said):
         "Required gain: de: the mean gained +0.100, lower bound +0.020; a gain of more than 0.050 was required" in text
     )
     assert said in text
+
+
+def languages(*differences: float) -> tuple[LanguageVerdict, ...]:
+    return tuple(
+        LanguageVerdict(f"l{place}", 0.5, 0.5 + value, value, value - 0.1, value + 0.1, "pass")
+        for place, value in enumerate(differences)
+    )
+
+
+def test_of_many_languages_the_changed_the_worst_and_the_best_are_shown():
+    many = replace(VERDICT, languages=languages(0.0, 0.3, -0.2, 0.1, -0.1, 0.2, 0.05))
+    shown = [one.lang for one in worst_and_best(many, 5, ["l6"])]
+    # Of the four places that are left three go to the losers.
+    assert shown == ["l6", "l2", "l4", "l0", "l1"]
+    assert [one.lang for one in worst_and_best(many, 50, ["l6"])] == ["l6", "l2", "l4", "l0", "l3", "l5", "l1"]
+    failed = replace(many.languages[5], outcome="fail")
+    assert worst_and_best(replace(many, languages=(*many.languages[:5], failed)), 1)[0].lang == "l5"
+    assert size(figures.changes(many, most=3)) != size(figures.changes(many))
+
+
+def test_arrows_stand_for_what_the_rows_show():
+    judged = replace(
+        VERDICT, languages=(*VERDICT.languages, LanguageVerdict("zh", 0.5, 0.5, 0.0004, -0.1, 0.1, "pass"))
+    )
+    lines = change_table(judged, trained=["zh"]).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == ["**zh**", "ja", "de"]
+    assert [line.split("|")[4].strip() for line in lines] == ["= 0.000", "▼ −0.250", "▲ +0.125"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.0004, "0.000"), (-0.0004, "0.000"), (-0.0006, "−0.001"), (1.5, "+1.500")]
+)
+def test_a_difference_has_its_sign_where_it_is_one(value, said):
+    assert signed(value) == said
+
+
+def test_gains_and_losses_differ_in_colour_and_shape():
+    handles = figures._change_legend()
+    assert len({handle.get_color() for handle in handles}) == len({handle.get_marker() for handle in handles}) == 3
+
+
+HOSTILE = "<img src=x onerror=alert(1)>|**x**](http://evil.example)\n\n# head"
+
+
+def test_names_are_never_markup_in_a_report():
+    odd = replace(LOST, lang=HOSTILE, task=HOSTILE, metric="rouge_l", unpaired=(HOSTILE,))
+    few = replace(FEW, lang=HOSTILE)
+    gain = replace(GAIN, lang=HOSTILE)
+    text = verdict_report(
+        replace(
+            VERDICT,
+            candidate=HOSTILE,
+            champion=HOSTILE,
+            cells=(odd, few),
+            gain=gain,
+            languages=(replace(VERDICT.languages[0], lang=HOSTILE),),
+        )
+    )
+    assert "<" not in text
+    assert "](" not in text
+    assert "\n# head" not in text
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {9, 13}

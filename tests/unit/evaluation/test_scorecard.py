@@ -37,6 +37,32 @@ def test_json_round_trip_is_exact():
     assert Cell.from_dict(json.loads(json.dumps(CARD.cells[0].as_dict()))) == CARD.cells[0]
 
 
+def test_without_texts_only_numbers_and_hashes_are_left():
+    details = {
+        "log_likelihoods": [-0.1, None],
+        "ended": True,
+        "said": "良い",
+        "more": {"words": ["良い"], "n": 1},
+        "n": 2,
+    }
+    rows = (
+        ExampleScore("1", "ja", "a", "良い", "良い", 1.0, "abc", "page 7", details),
+        ExampleScore("2", "ja", "a", "", "良い", 0.0, "def"),
+    )
+    made = Scorecard("m", (Cell("ja", "a", 2, "accuracy", 0.5, {"accuracy": 0.5}, rows),))
+    stored = json.dumps(made.as_dict(texts=False), ensure_ascii=False)
+    assert "良" not in stored
+    kept = Scorecard.from_dict(json.loads(stored))
+    first, second = kept.cells[0].scores
+    assert (first.id, first.row, first.group, first.score) == ("1", "abc", "page 7", 1.0)
+    assert first.details == {"log_likelihoods": [-0.1, None], "ended": True, "n": 2, "empty": False}
+    assert second.details == {"empty": True}
+    # What is told of it stays the same, also when it is stored once more.
+    assert kept.summary() == made.summary()
+    assert Scorecard.from_dict(kept.as_dict(texts=False)) == kept
+    assert made.summary()["cells"][0]["empty"] == 1
+
+
 def test_another_form_is_refused():
     with pytest.raises(DataError, match="form 99"):
         Scorecard.from_dict(CARD.as_dict() | {"schema": 99})

@@ -32,7 +32,8 @@ def commands() -> dict[str, click.Command]:
 def test_the_commands_are_those_that_are_promised() -> None:
     assert set(ENTRIES) == {
         "init", "doctor", "plan", "setup", "train", "merge", "evaluate", "update", "add", "remove", "baseline",
-        "status", "history", "promote", "rollback", "cost", "ui", "export", "config", "pocket", "adapter", "recipe",
+        "status", "history", "lineage", "diff", "promote", "reject", "rollback", "pin", "unpin", "cost", "ui",
+        "export", "config", "pocket", "adapter", "recipe", "registry", "schedule",
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 import adapterctl
 
 PACKAGE = Path(adapterctl.__file__).parent
-ROOMS = {"training", "merging", "evaluation", "registry", "accounting", "pocket"}
+ROOMS = {"training", "merging", "evaluation", "registry", "accounting", "pocket", "serving", "scheduling"}
 FLOORS = {"ground": 0, "room": 1, "workspace": 2, "workflows": 3, "api": 4, "cli": 5, "__main__": 6}
 HEAVY = {"torch", "transformers", "peft", "mlflow", "sklearn", "scipy", "matplotlib", "numpy", "pydantic", "rich"}
 VERY_HEAVY = HEAVY - {"numpy", "pydantic", "rich"}
@@ -119,6 +119,7 @@ SETTINGS = [
     "adapterctl.evaluation.suite",
     "adapterctl.registry.settings",
     "adapterctl.accounting.prices",
+    "adapterctl.scheduling.emit",
     "adapterctl.workspace.workspace",
 ]
 

@@ -15,7 +15,7 @@ from tests.support.adapters import SHAPES, dense_deltas, make_adapter, make_fami
 
 from adapterctl.lora.adapter import Adapter
 from adapterctl.merging.interference import Interference, inspect
-from adapterctl.merging.interference_figure import interference_figure
+from adapterctl.merging.interference_figure import interference_figure, interference_summary
 
 WIDE = {"model.layers.0.self_attn.q_proj": (96, 80), "model.layers.1.mlp.down_proj": (64, 120), "lm_head": (70, 96)}
 
@@ -250,3 +250,43 @@ class TestFigure:
             path = folder / "adapter_model.safetensors"
             save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(path).items()}, path)
         assert interference_figure(looked_at(folders)).startswith(b"\x89PNG")
+
+
+SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+DEEP = {f"model.layers.{layer}.x.{name}": (6, 8) for layer in range(14) for name in SEVEN}
+
+
+class TestWithLittleTime:
+    def test_modules_of_all_layers_and_of_every_kind_are_looked_at(self, tmp_path: Path) -> None:
+        folders = make_family(tmp_path, ["de", "ja"], shapes=DEEP)
+        # A pair takes 1e6 multiplications for each of the four (i, j); 14 of 98 modules have room.
+        found = looked_at(folders, most_work=14.5 * 4e6)
+        assert found.modules == 14
+        assert [layer.name for layer in found.layers] == [str(layer) for layer in range(14)]
+        whole = looked_at(folders)
+        assert whole.modules == 98
+        assert looked_at(folders, most_work=1e12) == whole
+
+    def test_no_fewer_than_four(self, tmp_path: Path) -> None:
+        folders = make_family(tmp_path, ["de", "ja"], shapes=DEEP)
+        assert looked_at(folders, most_work=1.0).modules == 4
+        few = {name: SHAPES[name] for name in list(SHAPES)[:3]}
+        assert looked_at(make_family(tmp_path / "few", ["de", "ja"], shapes=few), most_work=1.0).modules == 3
+
+    @pytest.mark.parametrize("count", [8, 14, 16, 32, 50, 97])
+    def test_they_are_not_all_of_one_kind(self, count: int) -> None:
+        from adapterctl.merging.interference import _spread
+
+        chosen = _spread(sorted(DEEP), count)
+        assert len(set(chosen)) == count
+        kinds = {name.rsplit(".", 1)[-1] for name in chosen}
+        assert len(kinds) == 7 if count >= 32 else len(kinds) >= 4
+
+    def test_a_small_picture(self, tmp_path: Path) -> None:
+        found = looked_at(make_family(tmp_path, ["de", "ja", "zh"]))
+        picture = interference_summary(found)
+        assert picture.startswith(b"\x89PNG")
+        assert picture == interference_summary(found)
+        assert picture != interference_summary(found, title="Another")
+        many = looked_at(make_family(tmp_path / "many", [f"l{number}" for number in range(20)]), sampled=8)
+        assert interference_summary(many).startswith(b"\x89PNG")

@@ -6,7 +6,7 @@ from adapterctl.workflows.init import init_workspace
 from adapterctl.workflows.journal import Pending, forget, read_pending, under_way
 from adapterctl.workspace.workspace import Workspace
 
-PENDING = Pending(command="update", lang="ja", update_id="u", champion=1)
+PENDING = Pending(command="update", langs=("ja",), update_id="u", champion=1)
 
 
 @pytest.fixture
@@ -26,14 +26,14 @@ def test_the_note_stays_where_the_command_was_interrupted(workspace: Workspace, 
     with pytest.raises(kind), under_way(workspace, PENDING):
         raise kind
     assert read_pending(workspace) == PENDING
-    forget(workspace, "update", "de")
-    forget(workspace, "remove", "ja")
+    forget(workspace, "update", ["de"])
+    forget(workspace, "remove", ["ja"])
     assert read_pending(workspace) == PENDING
-    forget(workspace, "update", "ja")
+    forget(workspace, "update", ["ja"])
     assert read_pending(workspace) is None
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"command": "update", "lang": 1}', "\udcff"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"command": "update", "langs": 1}', "\udcff"])
 def test_a_damaged_note_counts_as_none(workspace: Workspace, text: str) -> None:
     workspace.state.mkdir()
     workspace.paths.journal.write_bytes(text.encode("utf-8", "surrogateescape"))

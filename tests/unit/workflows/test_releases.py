@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tests.support.adapters import make_adapter
 
-from adapterctl.errors import RegistryError, UsageError
+from adapterctl.errors import LockHeld, RegistryError, UsageError
 from adapterctl.registry.versions import Version
-from adapterctl.workflows import releases
+from adapterctl.workflows import releases, review_tags
 from adapterctl.workflows.candidates import subject_of
 from adapterctl.workflows.releases import RELEASE_RUN_TAG, Release
 from adapterctl.workspace.layout import state_paths
@@ -29,6 +29,8 @@ class FakeRegistry:
     def __init__(self, aliases: dict[str, int]) -> None:
         self.moved = dict(aliases)
         self.left: int | None = None
+        self.tags: dict[int, dict[str, str]] = {}
+        self.damaged: set[int] = set()
 
     def _move(self) -> None:
         if self.left is not None:
@@ -40,8 +42,22 @@ class FakeRegistry:
         assert name == NAME
         return dict(self.moved)
 
-    def set_alias(self, name: str, alias: str, version: int) -> None:
+    def require_alias(self, name: str, alias: str, expected: int | None) -> None:
+        if self.moved.get(alias) != expected:
+            raise LockHeld(f"somebody else moved {alias}")
+
+    def require_whole(self, version: Version) -> None:
+        if version.version in self.damaged:
+            raise RegistryError("is not what was published")
+
+    def set_version_tags(self, version: Version, tags: dict[str, Any]) -> None:
+        self._move()
+        self.tags.setdefault(version.version, {}).update(tags)
+
+    def set_alias(self, name: str, alias: str, version: int, *, expected: int | None = -1) -> None:
         if self.moved.get(alias) != version:
+            if expected != -1:
+                self.require_alias(name, alias, expected)
             self._move()
             self.moved[alias] = version
 
@@ -51,7 +67,7 @@ class FakeRegistry:
             del self.moved[alias]
 
     def version(self, name: str, number: int) -> Version:
-        return Version(name, number, "", f"run {number}", "", {}, "", "", "")
+        return Version(name, number, "", f"run {number}", "", dict(self.tags.get(number, {})), "", "", "")
 
     def read_json(self, place: str, path: str) -> Any:
         return release(int(place.removeprefix("run "))).model_dump(mode="json")
@@ -68,7 +84,8 @@ def carry_out(registry: FakeRegistry, command: str) -> None:
     if command == "rollback":
         releases.rollback(registry, "pocket")  # type: ignore[arg-type]
     else:
-        releases.promote(registry, "pocket", release(3))  # type: ignore[arg-type]
+        expected = registry.moved.get("champion")
+        releases.promote(registry, "pocket", release(3), expected=expected, reason="why")  # type: ignore[arg-type]
 
 
 CASES = {
@@ -83,7 +100,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("moves", [None, 0, 1, 2, 3], ids=lambda moves: f"killed after {moves}")
+@pytest.mark.parametrize("moves", [None, *range(7)], ids=lambda moves: f"killed after {moves}")
 @pytest.mark.parametrize("case", CASES)
 def test_a_second_call_ends_where_an_uninterrupted_one_does(case: str, moves: int | None) -> None:
     command, before, after = CASES[case]
@@ -98,6 +115,29 @@ def test_a_second_call_ends_where_an_uninterrupted_one_does(case: str, moves: in
         assert registry.moved == after
     else:
         assert registry.moved == after
+    champion = registry.tags.get(after["champion"], {})
+    if after["champion"] != before.get("champion"):
+        expected = ("promoted", "why") if command == "promote" else ("rolled back to", "")
+        events = review_tags.events(champion)
+        assert [(event.what, event.reason) for event in events] == [expected]
+    if command == "rollback":
+        assert review_tags.decision(registry.tags[after["previous"]]) == "rejected"
+        assert review_tags.decision(champion) == "approved"
+
+
+def test_a_champion_that_somebody_else_has_moved_is_not_overwritten() -> None:
+    registry = FakeRegistry({"champion": 5, "previous": 2, "candidate": 3})
+    with pytest.raises(LockHeld, match="somebody else moved champion"):
+        releases.promote(registry, "pocket", release(3), expected=2)  # type: ignore[arg-type]
+    assert registry.moved == {"champion": 5, "previous": 2, "candidate": 3}
+
+
+def test_a_rollback_to_files_that_were_swapped_is_refused() -> None:
+    registry = FakeRegistry({"champion": 2, "previous": 1})
+    registry.damaged = {1}
+    with pytest.raises(RegistryError, match="is not what was published"):
+        carry_out(registry, "rollback")
+    assert registry.moved == {"champion": 2, "previous": 1}
 
 
 @pytest.mark.parametrize("moves", [1, 2, 3])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +11,7 @@ import click
 from adapterctl.cli.output import emit, json_option
 from adapterctl.cli.session import open_workspace
 from adapterctl.errors import UsageError
+from adapterctl.masking import mask
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +69,7 @@ def show(ctx: click.Context, key: str) -> None:
 
     workspace = open_workspace(ctx, data=False)
     values = [
-        value
+        replace(value, value=mask(value.value)) if isinstance(value.value, str) else value
         for value in resolved_values(workspace)
         if not key or value.key == key or value.key.startswith((f"{key}.", f"{key}["))
     ]

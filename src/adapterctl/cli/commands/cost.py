@@ -89,7 +89,7 @@ def report(ctx: click.Context, out: Path | None, prices: Path | None) -> None:
     from adapterctl.workflows.cost_report import last_update_usage, usage_table, write_report
     from adapterctl.workflows.costs import compare_costs, set_prices
 
-    with open_session(ctx, "cost report", writing=False, data=False) as session:
+    with open_session(ctx, "cost report", writing=False, quick=True, data=False) as session:
         sheet = set_prices(session, prices)
         found = cost_report(session)
         steps = last_update_usage(session)
@@ -184,7 +184,7 @@ def compare(
     from adapterctl.workflows.cost_report import scenario_table
     from adapterctl.workflows.costs import compare_costs, set_prices
 
-    with open_session(ctx, "cost compare", writing=False, data=False) as session:
+    with open_session(ctx, "cost compare", writing=False, quick=True, data=False) as session:
         set_prices(session, prices, workers=workers, billing=billing)
         found = compare_costs(session)
 
@@ -248,7 +248,7 @@ def project(
     from adapterctl.workflows.cost_report import draw_growth, draw_updates, point_table
     from adapterctl.workflows.costs import compare_costs, set_prices
 
-    with open_session(ctx, "cost project", writing=False, data=False) as session:
+    with open_session(ctx, "cost project", writing=False, quick=True, data=False) as session:
         set_prices(session, prices, workers=workers, billing=billing)
         found = compare_costs(session, updates=updates, languages=languages)
     files = [draw_updates(found, out / "updates.png"), draw_growth(found, out / "languages.png")] if out else []

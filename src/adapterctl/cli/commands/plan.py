@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 
 @click.command("plan")
-@click.option("--lang", metavar="TAG", help="The language to be retrained; without it, the plan of a set-up.")
+@click.option(
+    "--lang",
+    "langs",
+    metavar="TAG",
+    multiple=True,
+    help="A language to be retrained; without any: a set-up.",
+)
+@click.option("--all-changed", is_flag=True, help="Plan an update of every language that is due.")
 @json_option
 @click.pass_context
-def plan(ctx: click.Context, lang: str | None) -> None:
+def plan(ctx: click.Context, langs: tuple[str, ...], all_changed: bool) -> None:
     """Say what an update would do, and what it would cost.
 
     Nothing is changed. Costs are projected and marked so; a retrain-all is measured where `adapterctl baseline` ran.
@@ -26,18 +33,19 @@ def plan(ctx: click.Context, lang: str | None) -> None:
     \b
     Examples:
       adapterctl plan --lang ja
-      adapterctl plan --lang ja --json
+      adapterctl plan --all-changed --json
     """
     from adapterctl.accounting.comparison import format_seconds
     from adapterctl.cli import render as show
     from adapterctl.workflows.plan import plan_setup, plan_update
 
-    with open_session(ctx, "plan", writing=False) as session:
-        tag = session.workspace.require_language(lang) if lang else None
-        made = plan_update(session, tag) if tag else plan_setup(session, require_none=True)
+    with open_session(ctx, "plan", writing=False, quick=True) as session:
+        tags = None if all_changed else tuple(map(session.workspace.require_language, langs))
+        setting_up = tags == ()
+        made = plan_setup(session, require_none=True) if setting_up else plan_update(session, tags)
 
     def text(console: Console) -> None:
-        if made.champion is None and lang is not None:
+        if made.champion is None and not setting_up:
             say(console, "There is no champion yet: this is the plan of `adapterctl setup`, which an update needs.")
         elif not made.changed:
             say(console, f"Nothing to do: version {made.champion} was made from these very rows and settings.")

@@ -13,6 +13,10 @@ from adapterctl.cli.session import open_session
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from adapterctl.workflows.summaries import PastRelease
+
+_LONGEST_CELL, _LONGEST_EVENT = 40, 80
+_MOST_SHOWN = 50
 _GATE_WORDS = {"failed": "FAILED"}
 
 
@@ -30,7 +34,7 @@ def status(ctx: click.Context) -> None:
     from adapterctl.cli import render as show
     from adapterctl.workflows.review import status as read_status
 
-    with open_session(ctx, "status", writing=False, data=False) as session:
+    with open_session(ctx, "status", writing=False, quick=True, data=False) as session:
         found = read_status(session)
 
     def text(console: Console) -> None:
@@ -71,27 +75,34 @@ def status(ctx: click.Context) -> None:
             elif one.state == "bad rows":
                 say(console, f"The rows of '{one.lang}' cannot be used; what is wrong says: adapterctl doctor")
         if found.pending is not None:
-            say(console, f"{found.pending.command} of '{found.pending.lang}' was interrupted; run it again to go on.")
+            say(console, f"{found.pending.told} was interrupted; go on with: {found.pending.again}")
 
     emit(ctx, found, text)
 
 
 @click.command("history")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the newest N.  [default: 50, all with --json]"
+)
 @json_option
 @click.pass_context
-def history(ctx: click.Context) -> None:
+def history(ctx: click.Context, limit: int | None) -> None:
     """List the releases.
+
+    Newest first, with what the gate said, what points at each, and who promoted, rejected or rolled it back last.
 
     \b
     Examples:
       adapterctl history
+      adapterctl history --limit 10
       adapterctl history --json
     """
     from adapterctl.cli import render as show
+    from adapterctl.markdown import line
     from adapterctl.workflows.review import history as read_history
 
-    with open_session(ctx, "history", writing=False, data=False) as session:
-        found = read_history(session)
+    with open_session(ctx, "history", writing=False, quick=True, data=False) as session:
+        found = read_history(session, limit)
 
     def text(console: Console) -> None:
         if not found:
@@ -99,19 +110,34 @@ def history(ctx: click.Context) -> None:
             return
         rows = [
             [
-                f"v{past.release.version}",
-                past.release.created,
-                past.release.reason,
-                past.gate,
-                ", ".join(past.aliases),
-                f"{past.release.scale:g}",
-                show.number(past.release.scores["average"]),
+                f"v{past.version}",
+                past.created[:16].replace("T", " "),
+                line(past.reason, _LONGEST_CELL),
+                line(past.gate, _LONGEST_CELL),
+                past.review,
+                line(", ".join(past.aliases), _LONGEST_CELL),
+                "–" if past.scale is None else f"{past.scale:g}",
+                show.number(past.average),
+                _last_event(past),
             ]
-            for past in found
+            for past in found[: limit or _MOST_SHOWN]
         ]
-        show.table(console, ["version", "made (UTC)", "by", "gate", "alias", "λ", "average"], rows, words=5)
+        head = ["version", "made (UTC)", "by", "gate", "review", "alias", "λ", "average", "decided last"]
+        show.table(console, head, rows, words=9)
+        if len(found) > len(rows):
+            say(console, f"and {len(found) - len(rows)} older ones: adapterctl history --limit {len(found)}")
 
     emit(ctx, {"releases": [past.as_dict() for past in found]}, text)
+
+
+def _last_event(past: PastRelease) -> str:
+    from adapterctl.markdown import line
+
+    if not past.events:
+        return ""
+    event = past.events[-1]
+    why = f": {event.reason}" if event.reason else ""
+    return line(f"{event.what} {event.time[:10]} by {event.by}{why}", _LONGEST_EVENT)
 
 
 @click.command("ui")

@@ -1,4 +1,4 @@
-"""Requests to an OpenAI-compatible endpoint: tried again where that can help, explained where it cannot.
+"""Requests to a server that speaks HTTP and JSON: tried again where that can help, explained where it cannot.
 
 What is worth another try: no connection, no answer in time, an answer that breaks off, HTTP 408, 429 and 5xx. Any other
 refusal would be the same the next time, and is told at once. The key goes into the ``Authorization`` header and nowhere
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -17,19 +18,9 @@ import httpx
 from adapterctl.errors import AdapterctlError, EndpointError, UsageError
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_LONGEST_CONNECTING = 10.0
 _TOO_BUSY = {408, 429}
 _MOST_SAID = 300
-
-_HINTS = {
-    401: "set the environment variable {key} to the endpoint's key",
-    403: "set the environment variable {key} to a key that may use this model",
-    404: "check the URL; it is the part before /v1, and the server must offer /v1/completions, not only chats",
-    413: "score fewer or shorter rows, or raise the server's limit on the size of a request",
-}
-_OTHER_HINT = (
-    "check that the server takes prompts as token ids and 'echo' with 'logprobs' (vLLM does), and that its context "
-    "(vLLM: --max-model-len) holds the longest row"
-)
 
 
 class Endpoint:
@@ -39,21 +30,35 @@ class Endpoint:
         shown: Its address as messages name it: without user, password and query.
     """
 
-    def __init__(self, url: str, *, api_key_env: str, connections: int, timeout: float, retries: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key_env: str,
+        connections: int,
+        timeout: float,
+        retries: int,
+        hints: Mapping[int, str],
+        other_hint: str,
+    ) -> None:
         """Prepare requests to ``url``; none is made yet.
 
         Args:
             url: ``http://host:port``, with or without ``/v1``.
             api_key_env: The environment variable that holds the key; no key is sent where it is not set.
             connections: The most requests at a time.
-            timeout: Seconds to wait for a connection, and then for the answer.
+            timeout: Seconds to wait for an answer; for a connection ten at most.
             retries: How often a request is made again.
+            hints: What mends a refusal, by its HTTP status; ``{key}`` stands for ``api_key_env``.
+            other_hint: What mends every other refusal.
 
         Raises:
             UsageError: ``url`` is not an address, or the key cannot stand in a header.
         """
         self._base = _base(url)
         self.shown = str(httpx.URL(self._base).copy_with(username=None, password=None))
+        self._hints, self._other_hint = hints, other_hint
+        self._secret = httpx.URL(self._base).password
         self._key_name, self._key = api_key_env, os.environ.get(api_key_env, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise UsageError(
@@ -63,12 +68,12 @@ class Endpoint:
         self._stopped = threading.Event()
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=timeout,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _LONGEST_CONNECTING)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
 
     def get(self, path: str) -> Any:
-        """Return the JSON value at a path such as ``models``.
+        """Return the JSON value at a path such as ``models``; one that begins with ``/`` is not below ``/v1``.
 
         Raises:
             EndpointError: The server cannot be reached, is too busy or broken, or answers with something else.
@@ -85,6 +90,15 @@ class Endpoint:
         """
         return self._asked("POST", path, body)
 
+    def order(self, path: str, body: dict[str, Any]) -> None:
+        """Have something done at a path; what the answer says beside its status does not matter.
+
+        Raises:
+            EndpointError: The server cannot be reached, is too busy or broken.
+            UsageError: It refuses the request.
+        """
+        self._asked("POST", path, body, read=False)
+
     def stop(self) -> None:
         """End the waiting between two tries: what is asked now fails."""
         self._stopped.set()
@@ -97,20 +111,28 @@ class Endpoint:
         """Close all connections."""
         self._client.close()
 
-    def _asked(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    def _address(self, path: str) -> str:
+        return f"{self._base.removesuffix('/v1')}{path}" if path.startswith("/") else f"{self._base}/{path}"
+
+    def _named(self, path: str) -> str:
+        return f"{self.shown.removesuffix('/v1')}{path}" if path.startswith("/") else f"{self.shown}/{path}"
+
+    def _asked(self, method: str, path: str, body: dict[str, Any] | None, *, read: bool = True) -> Any:
         for attempt in range(self._retries + 1):
             pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE)
             try:
-                response = self._client.request(method, f"{self._base}/{path}", json=body)
+                response = self._client.request(method, self._address(path), json=body)
             except httpx.RequestError as error:
                 failure = self._unreached(error)
             else:
+                if response.is_success and not read:
+                    return None
                 if response.is_success:
                     try:
                         return response.json()
                     except (ValueError, RecursionError):
                         failure = EndpointError(
-                            f"{self.shown}/{path} answers with something that is not JSON: {self._said(response)}",
+                            f"{self._named(path)} answers with something that is not JSON: {self._said(response)}",
                             hint="check the URL; a proxy or another program may answer there",
                         )
                 elif response.status_code in _TOO_BUSY or response.status_code >= 500:
@@ -123,7 +145,7 @@ class Endpoint:
         raise self._given_up(failure, attempt + 1)
 
     def _unreached(self, error: httpx.RequestError) -> EndpointError:
-        if isinstance(error, httpx.TimeoutException):
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
             return EndpointError(
                 f"{self.shown} does not answer within {self._timeout:g} s",
                 hint="ask for less at a time or wait longer: a lower concurrency, a longer timeout",
@@ -137,16 +159,16 @@ class Endpoint:
     def _broken(self, path: str, response: httpx.Response) -> EndpointError:
         busy = response.status_code in _TOO_BUSY
         return EndpointError(
-            f"{self.shown}/{path} answers with HTTP {response.status_code}: {self._said(response)}",
+            f"{self._named(path)} answers with HTTP {response.status_code}: {self._said(response)}",
             hint="try again later, or with a lower concurrency" if busy else "look into the log of the server",
         )
 
     def _refused(self, path: str, response: httpx.Response) -> UsageError:
-        hint = _HINTS.get(response.status_code, _OTHER_HINT).format(key=self._key_name)
+        hint = self._hints.get(response.status_code, self._other_hint).format(key=self._key_name)
         if response.is_redirect:
             hint = f"give the URL that it points to: {self._hidden(response.headers.get('location', ''))}"
         return UsageError(
-            f"{self.shown}/{path} refuses the request with HTTP {response.status_code}: {self._said(response)}",
+            f"{self._named(path)} refuses the request with HTTP {response.status_code}: {self._said(response)}",
             hint=hint,
         )
 
@@ -168,7 +190,9 @@ class Endpoint:
         return (line if len(line) <= _MOST_SAID else f"{line[:_MOST_SAID]}...") or "(it says nothing)"
 
     def _hidden(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        for secret in filter(None, (self._key, self._secret)):
+            text = text.replace(secret, "***")
+        return text
 
 
 def _base(url: str) -> str:
