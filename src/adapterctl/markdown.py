@@ -58,7 +58,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> 
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)] if lines else [0] * len(head)
     last = len(head) - 1
     wide = [
-        name + _ROOM * (0 if place == last else -(-max(0, min(width, _MOST_ROOM) + 2 - len(name)) // 2))
+        name + _ROOM * (0 if place == last else -(-max(2, min(width, _MOST_ROOM) + 2 - len(name)) // 2))
         for place, (name, width) in enumerate(zip(head, widths, strict=True))
     ]
     ruler = ["---"] * words + ["---:"] * (len(head) - words)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from adapterctl.registry import wholeness
 from adapterctl.registry.client import Registry
 from adapterctl.registry.names import CHAMPION, adapter_name, merged_name
+from adapterctl.registry.verifying import verify
 from adapterctl.workflows import releases
 from adapterctl.workflows.releases import Release
+
+
+def check_whole(registry: Registry, name: str, number: int) -> None:
+    assert verify(registry.connection, [name], only={name: [number]}).faults == []
 
 
 def check_sound(registry: Registry) -> Release:
@@ -21,7 +25,7 @@ def check_sound(registry: Registry) -> Release:
         assert len(set(hashes)) == len(hashes), f"{name} holds the same adapter twice"
         for alias, number in registry.aliases(name).items():
             assert number in versions, f"{alias} of {name} points at version {number}"
-            assert wholeness.faults(registry.connection, versions[number]) == [], f"{alias} of {name}"
+            check_whole(registry, name, number)
             if name == merged_name(project):
                 assert releases.read_release(registry, versions[number]).version == number
     champion = releases.current(registry, project, CHAMPION)
@@ -29,7 +33,7 @@ def check_sound(registry: Registry) -> Release:
     for lang, pinned in champion.adapters.items():
         version = registry.version(adapter_name(project, lang), pinned.version)
         assert version.content_hash == pinned.content_hash
-        assert wholeness.faults(registry.connection, version) == []
+        check_whole(registry, version.name, version.version)
     return champion
 
 

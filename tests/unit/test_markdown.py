@@ -54,8 +54,8 @@ def test_code_fits_into_a_cell() -> None:
 def test_a_table_whose_heads_are_wider_than_what_stands_below() -> None:
     made = table(["language", "score", "id"], [["ja", "▲ +0.500", "7"], ["**de**", "0", "a&#42;"]], words=1)
     assert made.splitlines() == [
-        # Five letters, eight below them, two more: five are missing, and each em is as wide as two.
-        "| language | score&emsp;&emsp;&emsp; | id |",
+        # Five letters, eight below them, two more: five are missing, and each em is as wide as two letters.
+        "| language&emsp; | score&emsp;&emsp;&emsp; | id |",
         "| --- | ---: | ---: |",
         "| ja | ▲ +0.500 | 7 |",
         "| **de** | 0 | a&#42; |",

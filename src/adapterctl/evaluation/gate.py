@@ -50,6 +50,7 @@ class _Comparison:
     result: Bootstrap
     randomised: NDArray[np.float64]
 
+
 _WORST_FIRST: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
 
 

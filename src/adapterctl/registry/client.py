@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from adapterctl.registry import aliases, books, publishing, runs, sweeping, versions, wholeness
+from adapterctl.registry import aliases, books, publishing, runs, sweeping, verifying, versions
 from adapterctl.registry.aliases import ANYTHING
 from adapterctl.registry.connection import Connection, connect
 from adapterctl.registry.lease import Lease, queue
@@ -249,9 +249,10 @@ class Registry:
         """Read and hash every file of a version again, and make sure that it is what was published.
 
         Raises:
-            RegistryError: It is not, or the registry cannot be reached.
+            AdapterError: It is not.
+            RegistryError: The registry cannot be reached.
         """
-        wholeness.require(self._connection, version)
+        verifying.require(self._connection, version)
 
     def set_version_tags(self, version: Version, tags: Mapping[str, Any]) -> None:
         """Set tags of a version; values that are there already are not written again."""
@@ -276,7 +277,8 @@ class Registry:
         was published.
 
         Raises:
-            RegistryError: A file is missing or not the published one, or a name leads out of the folder.
+            AdapterError: A file is not the published one, or a name leads out of the folder.
+            RegistryError: A file is missing, or the registry cannot be reached.
             StorageError: The disk is full, read-only or not permitted.
         """
         return versions.download(self._connection, version, destination)

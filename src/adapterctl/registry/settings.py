@@ -77,8 +77,8 @@ class RegistrySettings(Settings):
     )
     log_examples: bool = Field(
         default=False,
-        description="Whether rows (prompts, references, answers) may be stored in the registry for reviewers. Without it "
-        "only ids, hashes and scores of rows leave the workspace.",
+        description="Whether rows (prompts, references, answers) may be stored in the registry for reviewers. Without "
+        "it only ids, hashes and scores of rows leave the workspace.",
     )
 
     def resolve(self, root: Path) -> ResolvedRegistry:

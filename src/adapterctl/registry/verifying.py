@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapterctl.errors import AdapterError, RegistryError
+from adapterctl.errors import AdapterError, Problem, RegistryError
 from adapterctl.fingerprint import file_hash
 from adapterctl.lora.adapter import CONFIG_FILE, TENSOR_FILE, Adapter
 from adapterctl.registry import aliases, manifest, stored, versions
@@ -235,3 +235,17 @@ def _content(repository: Any, version: Version, folder: Path, fault: Callable[..
         return
     if content != version.content_hash:
         fault("content", f"it holds another adapter than its tag {TAG_HASH} names")
+
+
+def require(connection: Connection, version: Version) -> None:
+    """Make sure that a version is what was published; see ``Registry.require_whole``."""
+    only = {version.name: [version.version]}
+    # What lies beside it is never downloaded; aliases are somebody else's question.
+    harmless = ("extra", "alias")
+    faults = [fault for fault in verify(connection, [version.name], only=only).faults if fault.kind not in harmless]
+    if faults:
+        raise AdapterError(
+            f"{version} is not what was published: nothing may point to it",
+            problems=[Problem(fault.where, fault.message, fault.hint) for fault in faults],
+            hint="choose another version (adapterctl history); all are checked by: adapterctl registry verify",
+        )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adapterctl.errors import RegistryError, UsageError
+from adapterctl.errors import AdapterError, RegistryError, UsageError
 from adapterctl.files import staged_folder
 from adapterctl.fingerprint import file_hash
 from adapterctl.registry import manifest
@@ -191,7 +191,10 @@ def download(connection: Connection, version: Version, destination: Path) -> Pat
     repository = files_of(connection, version)
     with tempfile.TemporaryDirectory() as temporary, staged_folder(destination) as staging:
         listing = manifest.fetch(repository, manifest.MANIFEST, Path(temporary)).read_text("utf-8")
-        files = manifest.parse(listing, version.tags.get(TAG_MANIFEST, ""), str(version)).files
+        try:
+            files = manifest.parse(listing, version.tags.get(TAG_MANIFEST, ""), str(version)).files
+        except RegistryError as error:
+            raise AdapterError(error.message, hint=error.hint, problems=error.problems) from error
         for name, digest in files.items():
             target = staging / name
             with translated(connection.resolved):
@@ -204,7 +207,7 @@ def download(connection: Connection, version: Version, destination: Path) -> Pat
                     with target.open("wb") as sink:
                         shutil.copyfileobj(source, sink, 1 << 20)
             if file_hash(target) != digest:
-                raise RegistryError(
+                raise AdapterError(
                     f"the file {name} of {version} is not the one that was published",
                     hint="check the disk or the bucket of the registry, or choose another version",
                 )

@@ -1,6 +1,7 @@
 """What a release can be exported for, as rows of data: the form of the files, and what each server accepts.
 
-The rules are those of vLLM 0.33, SGLang 0.5.23 and llama.cpp of 2026, as their sources say them.
+The rules are those of vLLM 0.33, of SGLang and of llama.cpp of 2026, as far as their sources could be read;
+docs/serving.md says what was tried.
 """
 
 from __future__ import annotations

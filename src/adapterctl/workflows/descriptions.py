@@ -63,7 +63,8 @@ def scores_markdown(release: Release, most: int | None = None) -> str:
         most: How many languages are shown, the worst of them; None shows all.
     """
     found: dict[str, float] = release.scores["languages"]
-    langs = list(found) if most is None else sorted(found, key=lambda lang: found[lang])[:most]
+    few = most is None or len(found) <= most
+    langs = list(found) if few else sorted(found, key=lambda lang: found[lang])[:most]
     rows = [
         [plain(lang), score_of(release.base_scores, lang), score_of(release.own_scores, lang), f"{found[lang]:.3f}"]
         for lang in langs

@@ -60,7 +60,7 @@ def promote(
         LockHeld: Somebody else moved the champion.
     """
     registry, project = session.registry, session.project
-    before = releases.current(registry, project, CHAMPION)
+    before = registry.aliases(merged_name(project)).get(CHAMPION)
     if version is None:
         release = _require_candidate(session)
         _refuse_rejected(session, release)
@@ -124,7 +124,7 @@ def act_on_review(session: Session, *, override: Override | None = None) -> Revi
         return Reviewed(decision, release)
     if decision != review_tags.APPROVED:
         return Reviewed(decision, release)
-    before = releases.current(registry, project, CHAMPION)
+    before = registry.aliases(merged_name(project)).get(CHAMPION)
     if override is None:
         _require_gate(session, release, before)
     reason = override.reason if override else "review=approved"
@@ -181,7 +181,7 @@ def _refuse_rejected(session: Session, release: Release) -> None:
         )
 
 
-def _require_gate(session: Session, release: Release, before: Release | None) -> None:
+def _require_gate(session: Session, release: Release, before: int | None) -> None:
     """Make sure that the gate let a release pass, and that it compared with what is served now."""
     anyway = f'adapterctl promote --version {release.version} --override-gate --reason "..."'
     if not (release.passed or release.waits):
@@ -190,29 +190,30 @@ def _require_gate(session: Session, release: Release, before: Release | None) ->
             f"version {release.version} did not pass the gate{few}",
             hint=f"look at it with: adapterctl ui; then: {anyway}",
         )
-    if before is None or release.compared_with in (None, before.version) or release.version == before.version:
+    if before is None or release.compared_with in (None, before) or release.version == before:
         return
     version = session.registry.version(merged_name(session.project), release.version)
     if not review_tags.was_promoted(version.tags):
         raise GateFailed(
             f"the gate compared version {release.version} with version {release.compared_with}, and version "
-            f"{before.version} is the champion now",
+            f"{before} is the champion now",
             hint=f"make it anew against that one: adapterctl update; or, if you know better: {anyway}",
         )
 
 
-def _move(session: Session, release: Release, before: Release | None, reason: str, *, overridden: bool) -> Promotion:
+def _move(session: Session, release: Release, before: int | None, reason: str, *, overridden: bool) -> Promotion:
     registry, project = session.registry, session.project
     registry.require_whole(registry.version(merged_name(project), release.version))
+    replaced = releases.readable(registry, project)
     releases.promote(
         registry,
         project,
         release,
-        expected=before.version if before else None,
+        expected=before,
         reason=f"gate overridden: {reason}" if overridden else reason,
         person=True,
     )
-    return Promotion(release, before)
+    return Promotion(release, replaced)
 
 
 def rollback(session: Session, reason: str = "") -> Promotion:

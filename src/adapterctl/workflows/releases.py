@@ -106,7 +106,7 @@ class Release(Settings):
     @classmethod
     def _scores(cls, value: dict[str, Any]) -> dict[str, Any]:
         require_scores(value)
-        return value
+        return {"average": None, "languages": {}, "cells": []} | value
 
     @field_validator("verdict")
     @classmethod
@@ -148,7 +148,7 @@ def read_release(registry: Registry, version: Version) -> Release:
         return Release.model_validate(content)
     except (ValueError, AdapterctlError) as error:
         raise RegistryError(
-            f"version {version.version} of {version.name} has no readable {RELEASE_FILE}: {error}",
+            f"version {version.version} of {version.name} has no readable {RELEASE_FILE}: {showable(str(error))}",
             hint="adapterctl did not make it; move the alias to another version: adapterctl promote --version N",
         ) from error
 
@@ -160,6 +160,17 @@ def current(registry: Registry, project: str, alias: str = CHAMPION) -> Release 
     if number is None:
         return None
     return read_release(registry, registry.version(name, number))
+
+
+def readable(registry: Registry, project: str, alias: str = CHAMPION) -> Release | None:
+    """Return the release an alias points at, None where there is none or nobody can read what it is.
+
+    A damaged release must not keep anybody from putting another in its place.
+    """
+    try:
+        return current(registry, project, alias)
+    except RegistryError:
+        return None
 
 
 def require_champion(registry: Registry, project: str, otherwise: str) -> Release:
@@ -220,8 +231,8 @@ def _mark_adapters(registry: Registry, project: str, champion: Release) -> None:
         registry.set_alias(adapter_name(project, lang), CHAMPION, pinned.version)
 
 
-def rollback(registry: Registry, project: str, *, reason: str = "") -> tuple[Release, Release]:
-    """Exchange champion and previous; return the new champion and the one that stepped down.
+def rollback(registry: Registry, project: str, *, reason: str = "") -> tuple[Release, Release | None]:
+    """Exchange champion and previous; return the new champion and the one that stepped down, where it can be read.
 
     A third alias remembers the way while the two are exchanged, so that a killed rollback is finished by the next. The
     version that steps down is marked as rejected: no job promotes it again by itself.
@@ -239,27 +250,28 @@ def rollback(registry: Registry, project: str, *, reason: str = "") -> tuple[Rel
                 f"project '{project}' has no previous release to return to",
                 hint="see the releases with: adapterctl history",
             )
-        registry.require_whole(registry.version(name, aliases[PREVIOUS]))
+        target = registry.version(name, aliases[PREVIOUS])
+        registry.require_whole(target)
+        read_release(registry, target)
         registry.set_alias(name, RETURNING, aliases[PREVIOUS], expected=None)
         aliases = registry.aliases(name)
     moves = aliases[CHAMPION] != aliases[RETURNING]
     if moves:
         registry.set_alias(name, PREVIOUS, aliases[CHAMPION])
         registry.set_alias(name, CHAMPION, aliases[RETURNING], expected=aliases[CHAMPION])
-    champion, previous = current(registry, project), current(registry, project, PREVIOUS)
-    # Both were there when the exchange began, and nobody else writes while the project is locked.
+    champion = current(registry, project)
+    # It was there when the exchange began, and nobody else writes while the project is locked.
     assert champion is not None
-    assert previous is not None
     _mark_adapters(registry, project, champion)
-    for release, what, review in (
-        (previous, review_tags.STEPPED_DOWN, review_tags.REJECTED),
-        (champion, review_tags.ROLLED_BACK, review_tags.APPROVED),
+    for alias, what, review in (
+        (PREVIOUS, review_tags.STEPPED_DOWN, review_tags.REJECTED),
+        (CHAMPION, review_tags.ROLLED_BACK, review_tags.APPROVED),
     ):
-        version = registry.version(name, release.version)
+        version = registry.version(name, registry.aliases(name)[alias])
         if moves or review_tags.last(version.tags) != what:
             review_tags.record(registry, version, what, reason=reason, review=review)
     registry.drop_alias(name, RETURNING)
-    return champion, previous
+    return champion, readable(registry, project, PREVIOUS)
 
 
 def publish_release(run: RunHandle, release: Release, extra: Mapping[str, Any]) -> None:

@@ -225,9 +225,7 @@ def working(
                 session.close()
 
 
-def reading(
-    workspace: Workspace, command: str, reporter: Reporter | None = None, *, quick: bool = False
-) -> Session:
+def reading(workspace: Workspace, command: str, reporter: Reporter | None = None, *, quick: bool = False) -> Session:
     """Return a session for a command that changes nothing.
 
     Args:

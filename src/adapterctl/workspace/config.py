@@ -92,7 +92,7 @@ class ProjectSettings(Settings):
     )
     promotion: Literal["auto", "review"] = Field(
         "auto",
-        description="Whether a candidate that passes the gate becomes champion at once, or waits for a person's review.",
+        description="Whether a candidate that passes the gate becomes champion at once, or waits for a review.",
     )
     registry: RegistrySettings = Field(
         default_factory=RegistrySettings, description="Which MLflow keeps runs, adapters and versions."

@@ -18,7 +18,7 @@ import mlflow
 import pytest
 from tests.integration.registry.conftest import free_port
 
-from adapterctl.errors import RegistryError, StorageError
+from adapterctl.errors import AdapterError, RegistryError, StorageError
 from adapterctl.registry.client import Registry, Version
 from adapterctl.registry.settings import RegistrySettings, ResolvedRegistry
 
@@ -210,7 +210,7 @@ def test_a_hostile_name_is_not_written(published: tuple[Registry, Version, Path]
     (stored / "evil").write_text("evil")
     hostile = forge(registry, version, stored, {name: hashlib.sha256(b"evil").hexdigest()})
     destination = tmp_path / "inner" / "destination"
-    with pytest.raises(RegistryError, match="must not be written"):
+    with pytest.raises(AdapterError, match="must not be written"):
         registry.download(hostile, destination)
     assert not destination.exists()
     assert not list(tmp_path.rglob("*evil*"))
@@ -238,7 +238,7 @@ def test_a_changed_or_missing_file_is_noticed(published: tuple[Registry, Version
     destination = tmp_path / "destination"
     destination.mkdir()
     (destination / "before").write_text("kept")
-    with pytest.raises(RegistryError, match=r"adapter_model\.safetensors .* not the one that was published"):
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors .* not the one that was published"):
         registry.download(version, destination)
     model.unlink()
     with pytest.raises(RegistryError, match=r"adapter_model\.safetensors"):

@@ -20,7 +20,7 @@ from tests.support.store import registry_of
 from tests.support.tiny_llama import save_tiny_llama
 
 from adapterctl import Workspace
-from adapterctl.errors import AdapterError, RegistryError, UsageError
+from adapterctl.errors import AdapterError, UsageError
 from adapterctl.lora.adapter import Adapter
 
 ADAPTER = ("README.md", "adapter_config.json", "adapter_model.safetensors")
@@ -204,7 +204,7 @@ def test_swapped_files_are_not_exported(released: Path, root: Path) -> None:
     Workspace.open(root).export(root / "serving")
     before = os.readlink(current(root))
     shutil.copyfile(source(released, "second") / "adapter_model.safetensors", files_of(root, 1))
-    with pytest.raises(RegistryError, match="is not the one that was published"):
+    with pytest.raises(AdapterError, match="is not the one that was published"):
         Workspace.open(root).export(root / "serving", "previous", "vllm")
     assert os.readlink(current(root)) == before
     assert list((root / "serving").rglob(".adapterctl-tmp-*")) == []

@@ -186,6 +186,6 @@ def test_files_that_were_swapped_are_never_pointed_at(waiting: Path, program: Pr
     set_tag(waiting, 2, "review", "approved")
     for command in (("promote",), ("promote", "--approved"), ("promote", "--version", "2")):
         refused = program(waiting, *command)
-        assert refused.exit_code == 5
-        assert "adapter_model.safetensors: is not the file that was published" in refused.err
+        assert refused.exit_code == 6
+        assert "the file adapter_model.safetensors is not the one that was published" in refused.err
     assert registry_of(waiting).aliases(MERGED) == {"candidate": 2, "champion": 1}

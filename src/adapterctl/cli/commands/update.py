@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("update")
-@click.option(
-    "--lang", "langs", metavar="TAG", multiple=True, help="A language to retrain; may be repeated."
-)
+@click.option("--lang", "langs", metavar="TAG", multiple=True, help="A language to retrain; may be repeated.")
 @click.option("--all-changed", is_flag=True, help="Retrain every language that is due, and merge once at the end.")
 @click.option("--continue", "go_on", is_flag=True, help="Go on with the update that was interrupted.")
 @click.option(
