@@ -68,7 +68,7 @@ def take(workspace: Path, images: Path) -> None:
         window.resize(WIDTH, HEIGHT)
         pages.runs(["setup", update.reason], [f"train {lang}"])
         shoot("runs")
-        for name in ("changes", "gate", "interference", "loss", "cumulative_cost", "cost"):
+        for name in ("changes", "gate", "interference", "cumulative_cost"):
             window.resize(WIDTH, HEIGHT + (100 if name == "gate" else 0))
             pages.picture(update.run_id, f"{name}.png")
             shoot(name.replace("_", "-"))

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from adapterctl.workflows.lineage import Lineage
     from adapterctl.workflows.plan import Plan
     from adapterctl.workflows.release import Promotion, Reviewed
-    from adapterctl.workflows.releases import Release
     from adapterctl.workflows.remerge import MergeOutcome
     from adapterctl.workflows.review import Status
     from adapterctl.workflows.setup import SetupOutcome
@@ -184,8 +183,8 @@ class Workspace:
         with self._working("promote", "merged", releasing=True) as session:
             return act_on_review(session)
 
-    def reject(self, version: int | None = None, *, reason: str) -> Release:
-        """Refuse the candidate, or a version: no job makes it a candidate or the champion again."""
+    def reject(self, version: int | None = None, *, reason: str) -> int:
+        """Refuse the candidate, or a version, and return its number: no job makes it candidate or champion again."""
         from adapterctl.workflows.release import reject
 
         with self._working("reject", "merged", releasing=True) as session:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from adapterctl.registry import aliases, books, publishing, runs, sweeping, verifying, versions
+from adapterctl.registry import aliases, books, publishing, runs, sweeping, versions
 from adapterctl.registry.aliases import ANYTHING
 from adapterctl.registry.connection import Connection, connect
 from adapterctl.registry.lease import Lease, queue
@@ -252,6 +252,9 @@ class Registry:
             AdapterError: It is not.
             RegistryError: The registry cannot be reached.
         """
+        # Reads tensors; who only looks at the registry need not wait for torch.
+        from adapterctl.registry import verifying
+
         verifying.require(self._connection, version)
 
     def set_version_tags(self, version: Version, tags: Mapping[str, Any]) -> None:

@@ -131,8 +131,10 @@ def act_on_review(session: Session, *, override: Override | None = None) -> Revi
     return Reviewed(decision, release, _move(session, release, before, reason, overridden=override is not None))
 
 
-def reject(session: Session, version: int | None = None, *, reason: str) -> Release:
-    """Refuse the candidate, or any version: no job makes it a candidate or the champion again.
+def reject(session: Session, version: int | None = None, *, reason: str) -> int:
+    """Refuse the candidate, or any version, and return its number: no job makes it candidate or champion again.
+
+    What it is need not be readable: that may be the reason.
 
     Args:
         session: The command at work.
@@ -144,31 +146,32 @@ def reject(session: Session, version: int | None = None, *, reason: str) -> Rele
     """
     registry, project = session.registry, session.project
     name = merged_name(project)
-    release = (
-        _require_candidate(session)
-        if version is None
-        else releases.read_release(registry, registry.version(name, version))
-    )
     aliases = registry.aliases(name)
-    if aliases.get(CHAMPION) == release.version:
+    number = version if version is not None else aliases.get(CANDIDATE)
+    if number is None:
+        raise _no_candidate(project)
+    if aliases.get(CHAMPION) == number:
         raise UsageError(
-            f"version {release.version} is the champion: it is served",
-            hint="return to the one before: adapterctl rollback",
+            f"version {number} is the champion: it is served", hint="return to the one before: adapterctl rollback"
         )
     refused = review_tags.REJECTED
-    review_tags.record(registry, registry.version(name, release.version), refused, reason=reason, review=refused)
-    if aliases.get(CANDIDATE) == release.version:
+    review_tags.record(registry, registry.version(name, number), refused, reason=reason, review=refused)
+    if aliases.get(CANDIDATE) == number:
         registry.drop_alias(name, CANDIDATE)
-    return release
+    return number
+
+
+def _no_candidate(project: str) -> UsageError:
+    return UsageError(
+        f"project '{project}' has no candidate",
+        hint="make one with: adapterctl update --lang LANG; or name a version: adapterctl promote --version N",
+    )
 
 
 def _require_candidate(session: Session) -> Release:
     release = releases.current(session.registry, session.project, CANDIDATE)
     if release is None:
-        raise UsageError(
-            f"project '{session.project}' has no candidate",
-            hint="make one with: adapterctl update --lang LANG; or name a version: adapterctl promote --version N",
-        )
+        raise _no_candidate(session.project)
     return release
 
 

@@ -96,6 +96,9 @@ def test_a_release_that_is_none_is_refused(root: Path, change: Callable[[dict[st
     value = json.loads(path.read_text("utf-8"))
     changed = change(value)
     path.write_text(json.dumps(value if changed is None else changed), encoding="utf-8")
+    registry_of(root).set_alias(NAME, "candidate", 2)
+    assert run(root, "reject", "--reason", "nobody can read it").exit_code == 2
+    registry_of(root).drop_alias(NAME, "candidate")
     for command in (("promote", "--version", "2"), ("status",), ("rollback",)):
         result = run(root, *command)
         harmless(result)

@@ -25,6 +25,8 @@ from tests.support.store import registry_of
 from adapterctl.evaluation.scorecard import Scorecard
 from adapterctl.registry.client import Registry
 
+pytestmark = pytest.mark.slow
+
 ROW = "Kanarienvogel"
 LANGUAGES = ("de", "ja")
 SECRETS = {

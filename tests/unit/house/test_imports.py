@@ -124,5 +124,9 @@ SETTINGS = [
 ]
 
 
+def test_looking_at_a_registry_needs_no_torch() -> None:
+    assert loaded_by("import adapterctl.registry.client, adapterctl.workflows.review") & {"torch", "mlflow"} == set()
+
+
 def test_settings_are_read_without_heavy_libraries() -> None:
     assert loaded_by("\n".join(f"import {module}" for module in SETTINGS)) & VERY_HEAVY == set()

@@ -119,11 +119,11 @@ def reject(ctx: click.Context, version: int | None, reason: str, wait: bool) -> 
     from adapterctl.workflows.release import reject as run_reject
 
     with open_session(ctx, "reject", "merged", data=False, releasing=True, wait=wait) as session:
-        release = run_reject(session, version, reason=reason.strip())
+        number = run_reject(session, version, reason=reason.strip())
     emit(
         ctx,
-        {"rejected": release.version, "reason": reason.strip()},
-        lambda console: say(console, f"Version {release.version} ({release.reason}) is rejected."),
+        {"rejected": number, "reason": reason.strip()},
+        lambda console: say(console, f"Version {number} is rejected; no job makes it candidate or champion again."),
     )
 
 
