@@ -51,7 +51,10 @@ def examine(path: str | Path | None = None, *, deep: bool = False, reporter: Rep
     session = reading(workspace, "doctor", reporter)
     for area, look in (("base model", _base_model), ("data", _data), ("disk", _disk)):
         findings += _looked(area, partial(look, session))
-    return [*findings, *_registry(session, deep), *_leftovers(session)]
+    findings += [*_registry(session, deep), *_leftovers(session)]
+    if not any(finding.area == "leftovers" for finding in findings):
+        findings.append(Finding("leftovers", "ok", "none"))
+    return findings
 
 
 def _registry(session: Session, deep: bool) -> list[Finding]:

@@ -206,7 +206,9 @@ def _require_gate(session: Session, release: Release, before: int | None) -> Non
 
 def _move(session: Session, release: Release, before: int | None, reason: str, *, overridden: bool) -> Promotion:
     registry, project = session.registry, session.project
-    registry.require_whole(registry.version(merged_name(project), release.version))
+    version = registry.version(merged_name(project), release.version)
+    registry.require_whole(version)
+    releases.require_its_own(version, release)
     replaced = releases.readable(registry, project)
     releases.promote(
         registry,

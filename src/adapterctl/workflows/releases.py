@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from adapterctl.accounting.usage import showable
 from adapterctl.errors import AdapterctlError, RegistryError, UsageError
+from adapterctl.fingerprint import short
 from adapterctl.registry.names import CANDIDATE, CHAMPION, PREVIOUS, adapter_name, merged_name
 from adapterctl.settings import Settings
 from adapterctl.workflows import review_tags
@@ -153,6 +154,20 @@ def read_release(registry: Registry, version: Version) -> Release:
         ) from error
 
 
+def require_its_own(version: Version, release: Release) -> None:
+    """Make sure that what is told of a version is told of its adapter, before anything points at it.
+
+    Raises:
+        RegistryError: It tells of another adapter.
+    """
+    if release.content_hash != version.content_hash or release.version != version.version:
+        raise RegistryError(
+            f"{RELEASE_FILE} of version {version.version} of {version.name} tells of another adapter "
+            f"({short(release.content_hash)}) than the version holds ({short(version.content_hash)})",
+            hint="promote another version: adapterctl history, then adapterctl promote --version N",
+        )
+
+
 def current(registry: Registry, project: str, alias: str = CHAMPION) -> Release | None:
     """Return the release an alias points at, None when there is none."""
     name = merged_name(project)
@@ -252,7 +267,7 @@ def rollback(registry: Registry, project: str, *, reason: str = "") -> tuple[Rel
             )
         target = registry.version(name, aliases[PREVIOUS])
         registry.require_whole(target)
-        read_release(registry, target)
+        require_its_own(target, read_release(registry, target))
         registry.set_alias(name, RETURNING, aliases[PREVIOUS], expected=None)
         aliases = registry.aliases(name)
     moves = aliases[CHAMPION] != aliases[RETURNING]

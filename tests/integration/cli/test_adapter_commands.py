@@ -20,7 +20,8 @@ class TestCheck:
     def test_a_table_of_what_fits(self, tmp_path: Path) -> None:
         folders = make_family(tmp_path, ["de", "ja"], rank=4)
         result = invoke("adapter", "check", *folders.values())
-        assert (result.exit_code, result.err.splitlines()[0]) == (0, "… check 2 adapters")
+        assert result.exit_code == 0
+        assert result.err.splitlines()[0].partition(" ")[2] == "… check 2 adapters"
         lines = result.out.splitlines()
         assert lines[0].split() == [
             *("content", "stored", "as", "base", "model", "rank", "scale", "modules", "layers", "size"),

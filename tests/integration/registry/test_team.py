@@ -113,13 +113,9 @@ def test_a_life_on_the_team_s_server(
         for name in ("ada", "guest"):
             make = {"username": name, "password": f"password of {name}"}
             admin.post("/api/2.0/mlflow/users/create", json=make).raise_for_status()
-        look = {"username": "guest", "permission": "READ"}
-        where = {"experiment_id": served.experiment_id}
-        admin.post("/api/2.0/mlflow/experiments/permissions/create", json=where | look).raise_for_status()
-        for name in served.names():
-            admin.post(
-                "/api/2.0/mlflow/registered-models/permissions/create", json={"name": name} | look
-            ).raise_for_status()
+        for kind in ("experiment", "registered_model"):
+            work = {"username": "ada", "permission": "MANAGE", "resource_type": kind, "resource_id": "*"}
+            admin.post("/api/3.0/mlflow/users/permissions/grant", json=work).raise_for_status()
     log_in(monkeypatch, "guest", "password of guest")
     assert invoke("-C", workspace, "status").exit_code == 0
     denied = invoke("-C", workspace, "rollback")

@@ -24,7 +24,7 @@ from adapterctl.workspace.workspace import Workspace
 
 Copy = Callable[[Path], Path]
 KILLS = int(os.environ.get("ADAPTERCTL_KILLS", "40"))
-ROWS = 10
+ROWS = 5
 """So many workspaces share the kills: each is killed several times before its update may end."""
 UPDATE = ("update", "--lang", "ja", "--json")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.integration.workflows.conftest import Copy
+from tests.integration.conftest import Copy
 from tests.support.program import Programs
 
 from adapterctl.lora.adapter import Adapter

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from tests.integration.workflows.conftest import Copy
+from tests.integration.conftest import Copy
 from tests.support.adapters import make_adapter
 from tests.support.completion_server import CompletionServer
 from tests.support.program import Programs

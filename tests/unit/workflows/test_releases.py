@@ -67,7 +67,8 @@ class FakeRegistry:
             del self.moved[alias]
 
     def version(self, name: str, number: int) -> Version:
-        return Version(name, number, "", f"run {number}", "", dict(self.tags.get(number, {})), "", "", "")
+        tags = dict(self.tags.get(number, {}))
+        return Version(name, number, f"{number:064x}", f"run {number}", "", tags, "", "", "")
 
     def read_json(self, place: str, path: str) -> Any:
         return release(int(place.removeprefix("run "))).model_dump(mode="json")
