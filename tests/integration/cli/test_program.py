@@ -25,8 +25,8 @@ def test_help_has_every_section() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     titles = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles == [
-        "Options:", "Start:", "Maintain:", "Merge:", "Review & release:", "Unattended:", "Registry:", "Account:", "Configure:",
-        "Pocket model:",
+        "Options:", "Start:", "Maintain:", "Merge:", "Review & release:", "Unattended:", "Registry:", "Account:",
+        "Configure:", "Pocket model:",
     ]  # fmt: skip
 
 
