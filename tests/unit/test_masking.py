@@ -39,11 +39,11 @@ def test_secrets_are_taken_out(text: str, masked: str) -> None:
         "basic authentication, bearer of news",
         "http://host:5000/a@b",
         "token: expected a text",
-        "/work/main",
+        "/srv/shop",
     ],
 )
 def test_what_is_no_secret_stays(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PWD", "/work/main")
+    monkeypatch.setenv("PWD", "/srv/shop")
     assert mask(text) == text
 
 

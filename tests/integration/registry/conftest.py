@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import pwd
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from tests.support.registries import fill
+from tests.support.servers import free_port, missing_postgres, postgres
 from tests.support.store import registry_of
 
 from adapterctl.registry.connection import prepare_sqlite
@@ -28,12 +25,6 @@ from adapterctl.registry.settings import RegistrySettings, ResolvedRegistry
 from adapterctl.workflows.init import init_workspace
 
 ROBOT = Path(__file__).with_name("robot.py")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)
@@ -106,39 +97,10 @@ def server_store(
 @pytest.fixture(scope="session")
 def postgres_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResolvedRegistry]:
     """A PostgreSQL cluster of its own, on the loopback, with a password."""
-    initdb = shutil.which("initdb") or next((str(p) for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
-    if initdb is None:
-        pytest.skip("PostgreSQL's server (initdb) is not installed")
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("the driver psycopg is not installed: pip install psycopg[binary]")
-    # PostgreSQL refuses to run as root.
-    user = None
-    if os.getuid() == 0:
-        users = [entry.pw_name for entry in pwd.getpwall() if entry.pw_name in ("postgres", "nobody")]
-        user = "postgres" if "postgres" in users else (users or [None])[0]
-        if user is None:
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
-    folder = Path(tempfile.mkdtemp(prefix="adapterctl-postgres-"))
-    group = pwd.getpwnam(user).pw_gid if user else None
-    if user:
-        shutil.chown(folder, user)
-    identity: dict[str, Any] = {"user": user, "group": group, "extra_groups": []} if user else {}
-    (folder / "password").write_text("ge/heim")
-    (folder / "password").chmod(0o644)
-    port = free_port()
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **identity}
-    options = ["-A", "scram-sha-256", "-U", "me", f"--pwfile={folder}/password", "--no-sync", "-E", "UTF8"]
-    subprocess.run([initdb, "-D", str(folder / "data"), *options], check=True, **quiet)
-    control = Path(initdb).with_name("pg_ctl")
-    where = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    start = [str(control), "-D", str(folder / "data"), "-w", "-l", str(folder / "log"), "-o", where, "start"]
-    subprocess.run(start, check=True, **quiet)
-    try:
-        uri = f"postgresql+psycopg://me:ge%2Fheim@127.0.0.1:{port}/postgres"
+    if reason := missing_postgres():
+        pytest.skip(reason)
+    with postgres() as uri:
         yield RegistrySettings(uri=uri).resolve(tmp_path_factory.mktemp("postgres"))
-    finally:
-        subprocess.run([str(control), "-D", str(folder / "data"), "-m", "immediate", "stop"], check=True, **quiet)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "server", "postgres"])
