@@ -123,7 +123,7 @@ def stored_folder(registry: Registry, version: Version) -> Path:
 def picture(registry: Registry, folder: Path) -> dict[str, Any]:
     """Return all that a registry holds, read with MLflow's own client, with keys in the place of MLflow's ids.
 
-    When a version was registered, and the tags that an import adds, are left out.
+    The tags that an import adds are left out.
     """
     client = client_of(registry)
     runs = list(client.search_runs([registry.experiment_id], max_results=1000))
@@ -167,6 +167,7 @@ def _version(client: mlflow.MlflowClient, version: Version, names: dict[str, str
     model = client.get_logged_model(version.model_id)
     return {
         "hash": version.content_hash,
+        "created": version.created,
         "tags": _tags(version.tags, names),
         "run": names[version.run_id],
         "about": version.description,

@@ -22,8 +22,6 @@ TAG_IMPORTED = "adapterctl.imported_from"
 """On a run or a logged model: the id that it had in the archive it came from, once it is whole."""
 TAG_IMPORTING = "adapterctl.importing"
 """The same, as long as it is not."""
-TAG_CREATED = "adapterctl.created"
-"""On a version that came from another registry: when it was registered there first."""
 _MEND = "see all that is wrong: adapterctl registry verify; mend it or delete that version in MLflow, then export again"
 OF_AN_IMPORT = (TAG_IMPORTED, TAG_IMPORTING)
 
@@ -117,7 +115,7 @@ def _version(version: Version) -> dict[str, Any]:
         "run_id": version.run_id,
         "model_id": version.model_id,
         "tags": dict(version.tags),
-        "created": version.tags.get(TAG_CREATED) or version.created,
+        "created": version.created,
         "description": version.description,
     }
 

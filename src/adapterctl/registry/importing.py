@@ -22,10 +22,10 @@ from adapterctl.errors import RegistryError, StorageError
 from adapterctl.fingerprint import file_hash
 from adapterctl.registry import aliases, manifest, publishing, versions
 from adapterctl.registry.connection import Connection
-from adapterctl.registry.exporting import TAG_CREATED, TAG_IMPORTED, TAG_IMPORTING, Moved
+from adapterctl.registry.exporting import TAG_IMPORTED, TAG_IMPORTING, Moved
 from adapterctl.registry.faults import error_code
 from adapterctl.registry.intake import TAG_BLANK, Contents, Progress, There
-from adapterctl.registry.names import TAG_ERROR, TAG_HOST, TAG_INPUTS, TAG_KIND, TAG_PROCESS, TAG_PROJECT
+from adapterctl.registry.names import TAG_CREATED, TAG_ERROR, TAG_HOST, TAG_INPUTS, TAG_KIND, TAG_PROCESS, TAG_PROJECT
 from adapterctl.registry.processes import process_token
 from adapterctl.registry.records import LoggedModel, RunRecord, VersionRecord
 

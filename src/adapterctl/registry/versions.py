@@ -17,7 +17,7 @@ from adapterctl.fingerprint import file_hash
 from adapterctl.registry import manifest
 from adapterctl.registry.connection import Connection
 from adapterctl.registry.faults import error_code, translated
-from adapterctl.registry.names import TAG_HASH, TAG_MANIFEST, TAG_MODEL, TAG_PROJECT, quoted_key
+from adapterctl.registry.names import TAG_CREATED, TAG_HASH, TAG_MANIFEST, TAG_MODEL, TAG_PROJECT, quoted_key
 
 # The databases keep 5,000 characters; PostgreSQL refuses more, sqlite does not mind.
 _LONGEST_DESCRIPTION = 5000
@@ -38,7 +38,7 @@ class Version:
         run_id: The run that made it.
         model_id: MLflow's logged model that holds the files.
         tags: All tags.
-        created: When it was registered, ISO 8601, UTC.
+        created: When it was registered first, ISO 8601, UTC.
         description: Markdown.
         source: MLflow's address of the files.
     """
@@ -74,10 +74,19 @@ def from_mlflow(found: Any) -> Version:
         run_id=found.run_id or "",
         model_id=model_id,
         tags=tags,
-        created=iso(found.creation_timestamp),
+        created=_created(tags, found.creation_timestamp),
         description=found.description or "",
         source=source,
     )
+
+
+def _created(tags: Mapping[str, str], registered: int) -> str:
+    """Return when a version was registered first: one that came from another registry brings its time as a tag."""
+    try:
+        first = datetime.fromisoformat(tags[TAG_CREATED])
+        return first.astimezone(UTC).isoformat(timespec="seconds")
+    except (KeyError, ValueError, OverflowError):
+        return iso(registered)
 
 
 def pages(search: Any, *arguments: Any, **named: Any) -> Iterator[Any]:

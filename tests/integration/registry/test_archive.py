@@ -337,3 +337,11 @@ def test_files_that_were_changed_in_the_store_are_no_backup(root: Path, tmp_path
     assert told.exit_code == 5
     assert "pocket-ja v2" in told.err
     assert not (tmp_path / "a.tar").exists()
+
+
+@pytest.mark.parametrize("text", ["<script>", "", "9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00", "1e400"])
+def test_a_time_that_is_none_counts_as_none(root: Path, text: str) -> None:
+    registry = registry_of(root)
+    registered = registry.version("pocket-ja", 1).created
+    registry.set_version_tags(registry.version("pocket-ja", 1), {"adapterctl.created": text})
+    assert registry.version("pocket-ja", 1).created == registered
