@@ -15,6 +15,11 @@ heading "1. A new workspace"
 run init demo
 cd demo
 run doctor
+# What doctor says about this processor is followed: the same training in bfloat16 would take forty times as long.
+if adapterctl doctor --json | grep -q '"area": "training"'; then
+    sed -i.bak 's/mixed_precision: bf16/mixed_precision: none/' adapterctl.yaml && rm adapterctl.yaml.bak
+    echo "Set mixed_precision: none in adapterctl.yaml, as doctor says."
+fi
 
 heading "2. The first champion: train five adapters, merge them, evaluate"
 run setup
@@ -28,7 +33,8 @@ echo "Copied incoming/ja into the workspace."
 run plan --lang ja
 
 heading "5. The update: retrain Japanese, merge all, evaluate all, gate, promote"
-run update --lang ja
+# The gate may say no (3): a result, not a failure of the demo. Numbers differ a little from processor to processor.
+run update --lang ja || [ $? -eq 3 ]
 run status
 
 heading "6. What it cost, measured, against retraining everything"

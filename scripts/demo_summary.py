@@ -16,12 +16,15 @@ def main() -> None:
     """Print the screen for the workspace that is named on the command line."""
     workspace = Workspace.open(sys.argv[1])
     status, costs = workspace.status(), workspace.cost_report().comparison
-    champion, out = status.champion, console()
-    if champion is None or champion.verdict is None:
-        sys.exit("the update did not make a new champion; see: adapterctl history")
-    say(out, f"The champion is version {champion.version} ({champion.reason}). What changed, on the test rows:")
-    render.verdict(out, Verdict.from_dict(champion.verdict))
-    kept = render.kept_share(champion)
+    out, made = console(), status.candidate or status.champion
+    if made is None or made.verdict is None:
+        sys.exit("the update did not make a release; see: adapterctl history")
+    if status.candidate is None:
+        say(out, f"The champion is version {made.version} ({made.reason}). What changed, on the test rows:")
+    else:
+        say(out, f"The gate did not let version {made.version} ({made.reason}) pass; the champion stays. What it saw:")
+    render.verdict(out, Verdict.from_dict(made.verdict))
+    kept = render.kept_share(made)
     if kept is not None:
         say(out, f"The merge keeps {kept:.0%} of what the languages' own adapters gain over the base model.")
     update, retrain = costs.update, costs.retrain

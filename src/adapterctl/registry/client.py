@@ -31,6 +31,8 @@ class Registry:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lease: Lease | None = None
+        self.told: Callable[[str], None] | None = None
+        """Is told, once each time, whom ``exclusive`` and ``publish`` wait for."""
 
     @classmethod
     def connect(cls, resolved: ResolvedRegistry, project: str) -> Registry:
@@ -96,7 +98,7 @@ class Registry:
             yield
             return
         lease = Lease(self._connection, command)
-        lease.acquire(wait=wait, told=told)
+        lease.acquire(wait=wait, told=told or self.told)
         self._lease = lease
         try:
             yield

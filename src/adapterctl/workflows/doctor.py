@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from adapterctl.registry.client import Registry
 
 _HOUR = 3600.0
+_SLOW = 3.0
+"""So many times longer in bfloat16 than in float32, and float32 is the better choice on a CPU."""
 _PACKAGES = ("torch", "transformers", "peft", "mlflow", "bitsandbytes")
 
 
@@ -49,7 +51,7 @@ def examine(path: str | Path | None = None, *, deep: bool = False, reporter: Rep
     findings.append(Finding("workspace", "ok", f"{workspace.root}: project '{workspace.config.project}'"))
     findings += [Finding("workspace", "warning", str(problem), problem.hint) for problem in workspace.warnings]
     session = reading(workspace, "doctor", reporter)
-    for area, look in (("base model", _base_model), ("data", _data), ("disk", _disk)):
+    for area, look in (("base model", _base_model), ("training", _precision), ("data", _data), ("disk", _disk)):
         findings += _looked(area, partial(look, session))
     findings += [*_registry(session, deep), *_leftovers(session)]
     if not any(finding.area == "leftovers" for finding in findings):
@@ -106,6 +108,29 @@ def _environment() -> Iterator[Finding]:
         yield Finding("device", "ok", f"{torch.cuda.get_device_name()}, {cores} CPU cores")
     else:
         yield Finding("device", "ok", f"CPU only, {cores} cores: enough for the pocket model, slow for large ones")
+
+
+def _precision(session: Session) -> Iterator[Finding]:
+    """Tell of trainings in bfloat16 on a processor that does not have it."""
+    import torch
+
+    if torch.cuda.is_available() and session.workspace.config.base_model.device != "cpu":
+        return
+    adapters = session.workspace.adapters
+    langs = [lang for lang, settings in adapters.items() if settings.training.mixed_precision == "bf16"]
+    if not langs:
+        return
+    from adapterctl.training.precision import bfloat16_slowdown
+
+    slowdown = bfloat16_slowdown()
+    if slowdown > _SLOW:
+        yield Finding(
+            "training",
+            "warning",
+            f"this CPU takes {slowdown:.0f} times as long in bfloat16 as in float32, and training.mixed_precision is bf16 "
+            f"for {', '.join(langs)}",
+            "set mixed_precision: none under training in adapterctl.yaml; adapters that exist are trained anew then",
+        )
 
 
 def _base_model(session: Session) -> Iterator[Finding]:

@@ -87,9 +87,10 @@ class Session:
         if self.quick:
             return Registry.for_reading(self._address, self.project)
         registry = Registry.connect(self._address, self.project)
+        registry.told = self.reporter.note
         if self.releasing:
             began = time.monotonic()
-            self._held.enter_context(registry.exclusive(self.command, wait=self.wait, told=self.reporter.note))
+            self._held.enter_context(registry.exclusive(self.command, wait=self.wait))
             self.waited += time.monotonic() - began
         if self.writing:
             self._deliver(registry)
