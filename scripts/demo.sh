@@ -15,11 +15,6 @@ heading "1. A new workspace"
 run init demo
 cd demo
 run doctor
-# What doctor says about this processor is followed: the same training in bfloat16 would take forty times as long.
-if adapterctl doctor --json | grep -q '"area": "training"'; then
-    sed -i.bak 's/mixed_precision: bf16/mixed_precision: none/' adapterctl.yaml && rm adapterctl.yaml.bak
-    echo "Set mixed_precision: none in adapterctl.yaml, as doctor says."
-fi
 
 heading "2. The first champion: train five adapters, merge them, evaluate"
 run setup

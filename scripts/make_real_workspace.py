@@ -45,7 +45,7 @@ defaults:
     learning_rate: 2.5e-3
     warmup_steps: 10
     batch_size: 8
-    mixed_precision: bf16
+    mixed_precision: none
     max_length: 512
 
 merge:

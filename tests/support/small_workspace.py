@@ -40,7 +40,7 @@ def make_small_workspace(root: Path, languages: Iterable[str] = LANGUAGES) -> Pa
         write_rows(path, read_lines(path)[:2])
     change(root, "adapterctl.yaml", "    epochs: 4", "    epochs: 2")
     change(
-        root, "adapterctl.yaml", "    epochs: 2\n    learning_rate: 1.0e-3", "    epochs: 1\n    learning_rate: 1.0e-3"
+        root, "adapterctl.yaml", "    epochs: 2\n    learning_rate: 5.0e-4", "    epochs: 1\n    learning_rate: 5.0e-4"
     )
     # Every step there can be: λ is searched for in updates too.
     change(root, "adapterctl.yaml", "  scale: keep", "  scale: search")

@@ -127,8 +127,8 @@ def _precision(session: Session) -> Iterator[Finding]:
         yield Finding(
             "training",
             "warning",
-            f"this CPU takes {slowdown:.0f} times as long in bfloat16 as in float32, and training.mixed_precision is bf16 "
-            f"for {', '.join(langs)}",
+            f"this CPU takes {slowdown:.0f} times as long in bfloat16 as in float32, "
+            f"and training.mixed_precision is bf16 for {', '.join(langs)}",
             "set mixed_precision: none under training in adapterctl.yaml; adapters that exist are trained anew then",
         )
 

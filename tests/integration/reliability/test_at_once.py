@@ -11,6 +11,7 @@ from tests.support.program import Programs
 from tests.support.servers import MlflowServer, missing_postgres, postgres
 from tests.support.small_workspace import bring_new_rows, make_eight_languages
 from tests.support.soundness import check_sound, lineage_of_releases
+from tests.support.thorough import ONLY_THOROUGH
 
 from adapterctl.registry.client import Registry
 from adapterctl.registry.settings import RegistrySettings, ResolvedRegistry
@@ -26,7 +27,7 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres through a server"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres through a server", marks=ONLY_THOROUGH)])
 def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The registry that all of them work with."""
     folder = tmp_path_factory.mktemp("registry")

@@ -1,6 +1,7 @@
 """kill -9 at moments that nobody chose: afterwards all is whole, and the same command ends as if nothing had been.
 
-The moments are drawn anew only when their number changes: ADAPTERCTL_KILLS=400 tries ten times as many.
+Twelve moments in every run and forty in a thorough one; ADAPTERCTL_KILLS=400 tries ten times as many. They are drawn
+anew only when their number changes.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from tests.support.program import Programs
 from tests.support.small_workspace import bring_new_rows
 from tests.support.soundness import check_sound
 from tests.support.store import read_store, registry_of
+from tests.support.thorough import THOROUGH
 
 from adapterctl.files import unfinished
 from adapterctl.randomness import generator
 from adapterctl.workspace.workspace import Workspace
 
 Copy = Callable[[Path], Path]
-KILLS = int(os.environ.get("ADAPTERCTL_KILLS", "40"))
-ROWS = 5
-"""So many workspaces share the kills: each is killed several times before its update may end."""
+KILLS = int(os.environ.get("ADAPTERCTL_KILLS", "40" if THOROUGH else "12"))
+IN_A_ROW = 6
+"""So often a workspace is killed before its update may end."""
+ROWS = -(-KILLS // IN_A_ROW)
 UPDATE = ("update", "--lang", "ja", "--json")
 
 
@@ -45,7 +48,7 @@ def seconds(arrived: Path, program: Programs, tmp_path_factory: pytest.TempPathF
 def test_killed_at_any_moment(
     arrived: Path, updated: Path, copy: Copy, program: Programs, seconds: float, row: int
 ) -> None:
-    root, moments = copy(arrived), generator("kill moments", KILLS, row).random(KILLS // ROWS)
+    root, moments = copy(arrived), generator("kill moments", KILLS, row).random(IN_A_ROW)
     struck = 0
     for moment in moments:
         running = program.start(root, *UPDATE)

@@ -20,6 +20,12 @@ from tests.support.program import Programs
 from tests.support.small_workspace import change, read_lines, write_rows
 
 
+@pytest.fixture(scope="module")
+def served(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for these tests: measuring is work too, and leaves its time and answers behind."""
+    return Path(shutil.copytree(served, tmp_path_factory.mktemp("measured") / "workspace"))
+
+
 def kept_rows(root: Path) -> int:
     files = root.glob(".adapterctl/scores/*.json")
     return sum(len(json.loads(path.read_text("utf-8"))["scores"]) for path in files)

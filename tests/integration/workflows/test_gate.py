@@ -24,7 +24,7 @@ def worse(served: Path, copy: Copy) -> Path:
             continue
         write_rows(path, [{**row, "task": "sentiment", "reference": "neutral", "input": row["question"]}
                           for row in read_lines(path)])  # fmt: skip
-    change(root, "adapterctl.yaml", "    learning_rate: 1.0e-3", "    learning_rate: 5.0e-2")
+    change(root, "adapterctl.yaml", "    learning_rate: 5.0e-4", "    learning_rate: 5.0e-2")
     change(root, "adapterctl.yaml", "  lambda: auto", "  lambda: 3.0")
     change(root, "adapterctl.yaml", "  margin: 0.9", "  margin: 0.0001")
     return root

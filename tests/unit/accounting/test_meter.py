@@ -188,7 +188,7 @@ def test_energy_is_the_difference_of_the_counters_of_the_devices_held(monkeypatc
     usage = meter.usage
     # The second accelerator alone is held: 100 W for 4 s.
     assert (usage.energy_joules, usage.energy_measured) == (400.0, True)
-    assert usage.energy_device_seconds == pytest.approx(usage.device_seconds, abs=0.01)
+    assert usage.energy_device_seconds == pytest.approx(usage.device_seconds, abs=0.2)
     assert usage.energy_cpu_seconds == 0.0
     with Meter() as both:
         sys.modules["torch"].cuda.memory_reserved = lambda index: 1

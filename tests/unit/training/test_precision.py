@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.small_workspace import change
 
 from adapterctl.training import precision
 from adapterctl.workflows import doctor
@@ -24,6 +25,7 @@ def test_doctor_tells_of_a_processor_without_bfloat16(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slowdown: float, told: int
 ) -> None:
     root = init_workspace(tmp_path, languages=["de", "ja"])
+    change(root, "adapterctl.yaml", "mixed_precision: none", "mixed_precision: bf16")
     monkeypatch.setattr(precision, "bfloat16_slowdown", lambda: slowdown)
     found = findings(root)
     assert len(found) == told
@@ -36,8 +38,6 @@ def test_doctor_tells_of_a_processor_without_bfloat16(
 
 def test_who_does_not_train_in_bfloat16_is_not_bothered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = init_workspace(tmp_path, languages=["de", "ja"])
-    config = root / "adapterctl.yaml"
-    config.write_text(config.read_text("utf-8").replace("mixed_precision: bf16", "mixed_precision: none"), "utf-8")
 
     def never() -> float:
         raise AssertionError("nothing is to be measured")
