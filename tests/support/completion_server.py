@@ -11,16 +11,17 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import torch
 
+from tests.support.local_server import LocalServer
+
 STATUSES = {"busy": 429, "broken": 500, "down": 503, "refused": 400, "missing": 404}
 
 
-class CompletionServer:
+class CompletionServer(LocalServer):
     """Serves one model at ``url`` while its ``with`` block runs.
 
     Attributes:
@@ -48,6 +49,7 @@ class CompletionServer:
         said: str = "sorry",
         together: int = 1,
     ) -> None:
+        super().__init__(_Handler)
         self.model, self.tokenizer, self.name, self.key, self.context = model, tokenizer, name, key, context
         self.faults, self.always, self.said = deque(faults), always, said
         self.bodies: list[dict[str, Any]] = []
@@ -55,32 +57,8 @@ class CompletionServer:
         self.most_at_once = 0
         self._open = 0
         self._together = threading.Barrier(together)
-        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._computing = threading.Lock()
-        served = self
-
-        class Handler(_Handler):
-            server_of = served
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> CompletionServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
 
     def opened(self, change: int) -> None:
         with self._lock:
@@ -93,7 +71,7 @@ class CompletionServer:
             return self.faults.popleft() if self.faults else self.always
 
     def wait_for_the_end(self) -> None:
-        self._closed.wait()
+        self.closed.wait()
 
     def wait_for_others(self) -> None:
         self._together.wait(timeout=20)

@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from safetensors import safe_open
 
+from tests.support.local_server import LocalServer
 
-class LoraServer:
+
+class LoraServer(LocalServer):
     """Serves a base model and adapters at ``url`` while its ``with`` block runs.
 
     Attributes:
@@ -53,6 +53,7 @@ class LoraServer:
             dynamic: Whether it was started so that adapters can be loaded.
             below: The folder that the server sees as ``/adapters``.
         """
+        super().__init__(_Handler)
         self.base, self.name, self.kind = base, name or base, kind
         self.max_rank, self.key, self.dynamic, self.below = max_rank, key, dynamic, below
         self.loaded: dict[str, str] = {}
@@ -61,30 +62,6 @@ class LoraServer:
         self.asked: list[tuple[str, str, Any]] = []
         self.keys: list[str] = []
         self.faults: dict[str, str] = {}
-        self.closed = threading.Event()
-        served = self
-
-        class Handler(_Handler):
-            server_of = served
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> LoraServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.closed.set()
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
 
     def did(self) -> list[str]:
         """Return what was asked, in order, without the bodies: ``load pocket-merged-v1`` and the like."""

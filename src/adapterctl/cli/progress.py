@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DONE, FAILED = "✓", "✗"
 _SECONDS_BETWEEN_LINES = 10.0
+_TOLD_FROM = 0.02
+"""Share of a stage after which the rest is estimated."""
 
 
 def _write_line(line: str) -> None:
@@ -33,8 +35,8 @@ def completed_line(title: str, detail: str, seconds: float, mark: str = DONE) ->
 
 
 def seconds_left(seconds: float, done: float, total: float) -> float | None:
-    """Return how long the rest takes at the speed so far, None where that cannot be said."""
-    return seconds * (total - done) / done if 0 < done <= total else None
+    """Return how long the rest takes at the speed so far, None where that cannot be said: the first steps mislead."""
+    return seconds * (total - done) / done if 0 < _TOLD_FROM * total <= done <= total else None
 
 
 class _PlainStage:

@@ -22,6 +22,7 @@ from adapterctl.workflows.placing import place
 from adapterctl.workflows.presentation import Evidence, release_note, scorecards, show, tell
 from adapterctl.workflows.release_note import OF_A_VERSION, ReleaseNote
 from adapterctl.workflows.releases import Pin, Release
+from adapterctl.workflows.reporting import StageShare
 from adapterctl.workflows.scoring import BASE, Scorer, Subject, score_subject
 from adapterctl.workflows.session import Session, options_of
 from adapterctl.workflows.steps import as_dict, find_scale, merge_adapters, pinned_folder
@@ -174,8 +175,9 @@ def _references(session: Session, scorer: Scorer, pins: Mapping[str, Pin]) -> tu
     langs = sorted(pins)
     own: dict[str, float] = {}
     with session.step("evaluate", "own adapters", "", "evaluate each language's own adapter") as record:
-        reused = []
-        for lang in langs:
+        reused, stage = [], record.stage
+        for number, lang in enumerate(langs):
+            record.stage = StageShare(stage, number, len(langs))
             subject = Subject(f"own {lang}", pins[lang].content_hash, folder_of(session, pins[lang]))
             own |= _means(scorer.score(subject, [lang], "test", record))
             reused.append(record.reused)

@@ -31,6 +31,24 @@ class SilentStage:
         """Say nothing."""
 
 
+class StageShare:
+    """One of several works of equal size that a stage goes through one after the other."""
+
+    def __init__(self, stage: Stage, place: int, count: int) -> None:
+        """Take a share.
+
+        Args:
+            stage: The whole.
+            place: How many works come before this one.
+            count: How many there are.
+        """
+        self._stage, self._place, self._count = stage, place, count
+
+    def advance(self, done: float, total: float, detail: str = "") -> None:
+        """Say how much of the share, and so of the whole, is done."""
+        self._stage.advance(self._place + (done / total if total else 0.0), self._count, detail)
+
+
 class SilentReporter:
     """Tells nobody anything: the default of the Python API."""
 

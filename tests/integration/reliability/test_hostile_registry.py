@@ -108,6 +108,21 @@ def test_a_release_that_is_none_is_refused(root: Path, change: Callable[[dict[st
     assert run(root, "promote", "--version", "1").exit_code == 0
 
 
+def test_a_candidate_that_nobody_can_read_is_rejected(root: Path) -> None:
+    rewrite(root, lambda told: {"nothing": "of use"})
+    registry = registry_of(root)
+    registry.drop_alias(NAME, "previous")
+    registry.set_alias(NAME, "champion", 1)
+    registry.set_alias(NAME, "candidate", 2)
+    assert run(root, "promote").exit_code == 5
+    done = run(root, "reject", "--reason", "nobody can read it", "--json")
+    assert done.exit_code == 0, done.err
+    assert registry_of(root).aliases(NAME) == {"champion": 1}
+    tags = registry_of(root).version(NAME, 2).tags
+    assert tags["review"] == "rejected"
+    assert json.loads(tags["adapterctl.events"])[-1]["reason"] == "nobody can read it"
+
+
 def test_a_config_without_end_is_refused_with_everything_else_as_it_should_be(root: Path, tmp_path: Path) -> None:
     """Whoever can publish can also make the list of hashes fit: it is the file itself that must not be trusted."""
     made = publish(root, tmp_path / "large", seed=3)

@@ -76,6 +76,8 @@ def test_notes_stay(reporter, lines: list[str]) -> None:
 def test_the_estimate_is_the_speed_so_far() -> None:
     assert seconds_left(10.0, 25, 100) == pytest.approx(30.0)
     assert seconds_left(10.0, 0, 100) is None
+    assert seconds_left(10.0, 1, 100) is None
+    assert seconds_left(10.0, 2, 100) == pytest.approx(490.0)
     assert seconds_left(10.0, 3, 0) is None
 
 
