@@ -11,8 +11,9 @@ THOROUGH = os.environ.get("ADAPTERCTL_THOROUGH") == "1"
 ONLY_THOROUGH = pytest.mark.skipif(not THOROUGH, reason="takes minutes: runs with ADAPTERCTL_THOROUGH=1")
 
 
-def mostly_thorough(cases: Iterable[object], every: int) -> list[object]:
-    """Return the cases as parameters of a test; all but each ``every``-th are for thorough runs alone."""
+def mostly_thorough(cases: Iterable[object], every: int, first: int = 0) -> list[object]:
+    """Return the cases as parameters of a test; only each ``every``-th, from ``first`` on, is for every run."""
     return [
-        case if number % every == 0 else pytest.param(case, marks=ONLY_THOROUGH) for number, case in enumerate(cases)
+        case if number % every == first else pytest.param(case, marks=ONLY_THOROUGH)
+        for number, case in enumerate(cases)
     ]

@@ -14,7 +14,7 @@ def test_adapters_inherit_what_they_do_not_say(root):
     assert (en.lora.r, en.lora.alpha, en.training.epochs, en.training.warmup_steps) == (8, 16, 4, None)
     assert (ja.lora.r, ja.lora.alpha, ja.training.epochs, ja.training.warmup_steps) == (4, 16, 9, 5)
     assert ja.training.learning_rate == en.training.learning_rate == 0.002
-    assert (ja.update_training.epochs, ja.update_training.learning_rate) == (2, 0.001)
+    assert (ja.update_training.epochs, ja.update_training.learning_rate) == (2, 0.0005)
     assert ja.update_training.warmup_steps == 5
 
 
