@@ -79,17 +79,14 @@ class Registry:
         return self._connection.experiment_id
 
     @contextmanager
-    def exclusive(
-        self, command: str, *, wait: bool = False, told: Callable[[str], None] | None = None
-    ) -> Iterator[None]:
+    def exclusive(self, command: str, *, wait: bool = False) -> Iterator[None]:
         """Be the only one, on all machines, who publishes and moves aliases of the project inside this block.
 
         Who is inside already stays so.
 
         Args:
             command: What is to be done, for whoever finds the lock held.
-            wait: Wait until it is free.
-            told: Is told, once, whom we wait for.
+            wait: Wait until it is free; ``told`` hears whom we wait for.
 
         Raises:
             LockHeld: Somebody else holds the lock, and nobody wants to wait.
@@ -98,7 +95,7 @@ class Registry:
             yield
             return
         lease = Lease(self._connection, command)
-        lease.acquire(wait=wait, told=told or self.told)
+        lease.acquire(wait=wait, told=self.told)
         self._lease = lease
         try:
             yield

@@ -14,7 +14,6 @@ from tests.support.base_models import others, weights, write_base
 from tests.support.merge_command import done
 from tests.support.merge_process import start
 from tests.support.merging import opened
-from tests.support.thorough import THOROUGH
 from tests.support.tiny_llama import save_tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -108,7 +107,7 @@ class TestInterrupted:
     ) -> None:
         expected = self.merged(folders, base, tmp_path / "expected")
         before = self.merged(folders, base, tmp_path / "before", OTHER)
-        for touch in range(1, 500, 1 if THOROUGH else 3):
+        for touch in range(1, 500):
             root = tmp_path / str(touch)
             root.mkdir()
             if replacing:

@@ -15,7 +15,6 @@ from tests.support.program import Programs, programs
 from tests.support.registries import client_of, picture, stored_folder, train
 from tests.support.small_workspace import change
 from tests.support.store import registry_of
-from tests.support.thorough import mostly_thorough
 from tests.unit.registry.test_archive import write
 
 from adapterctl.registry import collecting, verifying
@@ -170,7 +169,7 @@ POINTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("point", mostly_thorough(POINTS, every=2))
+@pytest.mark.parametrize("point", POINTS)
 def test_an_import_goes_on_after_a_kill(
     filled: Path, exported: Path, empty: Path, program: Programs, tmp_path: Path, point: str
 ) -> None:

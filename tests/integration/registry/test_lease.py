@@ -148,7 +148,8 @@ def test_a_holder_whose_clock_runs_ahead_is_given_up_by_whoever_waits(
     said: list[str] = []
     clock = Clock()
     monkeypatch.setattr(lease, "time", clock)
-    with own.exclusive("update", wait=True, told=said.append):
+    own.told = said.append
+    with own.exclusive("update", wait=True):
         pass
     assert clock.slept > lease.LIFETIME
     assert said == ["waiting for process 1 on elsewhere, 'update' since 2026-01-01"]

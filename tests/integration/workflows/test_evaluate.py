@@ -219,6 +219,7 @@ def test_an_adapter_of_another_base_is_refused(served: Path, program: Programs, 
     done = program(served, "evaluate", str(make_adapter(tmp_path / "other")))
     assert done.exit_code == 6, done.err
     assert "does not fit the base model" in done.err
+    assert len(done.err) < 4000
 
 
 @pytest.fixture(scope="module")

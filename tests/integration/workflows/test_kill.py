@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from tests.support.program import Programs
 from tests.support.store import delivered_ids, ledger_of, read_store, registry_of
-from tests.support.thorough import mostly_thorough
 
 from adapterctl.files import unfinished
 from adapterctl.workflows import releases
@@ -125,7 +124,7 @@ def about_to_register(arrived: Path, program: Programs, tmp_path_factory: pytest
     return root
 
 
-@pytest.mark.parametrize("point", mostly_thorough(RELEASING, every=2, first=1))
+@pytest.mark.parametrize("point", RELEASING)
 def test_killed_while_the_release_is_registered(
     about_to_register: Path, updated: Path, copy: Copy, program: Programs, point: str
 ) -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 from benchmarks.gate_simulation import SCENARIOS, Scenario, rates
-from tests.support.thorough import mostly_thorough
 
 CASES = 2000
 RESAMPLES = 199
@@ -26,11 +25,7 @@ def noise(share: float) -> float:
     return 3 * math.sqrt(share * (1 - share) / CASES)
 
 
-@pytest.mark.parametrize(
-    "place",
-    mostly_thorough([("accuracy", 100), ("macro_f1", 150), ("rouge_l", 150)], every=3),
-    ids=lambda place: place[0],
-)
+@pytest.mark.parametrize("place", [("accuracy", 100), ("macro_f1", 150), ("rouge_l", 150)], ids=lambda place: place[0])
 def test_a_true_loss_of_the_margin_passes_in_one_case_of_twenty_at_most(place: tuple[str, int]) -> None:
     scenario = replace(CHOSEN[place], margin=CHOSEN[place].limit)
     found = rates(scenario, scenario.limit, CASES, RESAMPLES)
