@@ -11,6 +11,8 @@ from benchmarks.merge.adapters import LANGUAGES
 from benchmarks.merge.bench import FIVE, KINDS, Bench, Figures
 from benchmarks.merge.works import TIES, recipe
 
+from adapterctl.pictures import new_figure, png
+
 COUNTS = (2, 3, 5, 8, 12, 20)
 RANKS = (8, 16, 32, 64, 128)
 COLOURS = {"knots-ties": "#0072b2", "core-tsv": "#d55e00", "linear": "#009e73"}
@@ -66,11 +68,7 @@ def exponent(points: Mapping[int, float]) -> float:
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """Draw both axes side by side, both logarithmic, with the fitted slopes, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
     rank, languages = result["languages_at_rank"], result["ranks_at_languages"]
     _panel(left, result["methods"], "languages", f"languages, each of rank {rank}")
@@ -83,7 +81,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     figure.suptitle("Merging one layer of Llama-3.1-8B: 7 modules, folders in, a folder out", fontsize=12)
     figure.supxlabel("pale: least squares over the upper half of the points", fontsize=8.5, color=GREY)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    path.write_bytes(png(figure))
 
 
 def _panel(axes: Any, methods: Mapping[str, Any], axis: str, label: str) -> None:

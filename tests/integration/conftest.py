@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.made_once import made_once
 from tests.support.program import Programs, programs
 from tests.support.small_workspace import bring_new_rows, make_small_workspace
 
@@ -23,16 +25,19 @@ def program() -> Iterator[Programs]:
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small workspace in which nothing has been done; do not change it."""
-    return make_small_workspace(tmp_path_factory.mktemp("fresh") / "workspace")
+    return made_once(tmp_path_factory, "fresh", make_small_workspace)
 
 
 @pytest.fixture(scope="session")
 def served(fresh: Path, program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a first champion; do not change it."""
-    root = Path(shutil.copytree(fresh, tmp_path_factory.mktemp("served") / "workspace"))
-    done = program(root, "setup")
-    assert done.exit_code == 0, done.err
-    return root
+
+    def make(root: Path) -> None:
+        shutil.copytree(fresh, root)
+        done = program(root, "setup")
+        assert done.exit_code == 0, done.err
+
+    return made_once(tmp_path_factory, "served", make)
 
 
 @pytest.fixture(scope="session")
@@ -46,11 +51,26 @@ def arrived(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def updated(arrived: Path, program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workspace after an update that nothing interrupted; do not change it."""
-    root = Path(shutil.copytree(arrived, tmp_path_factory.mktemp("updated") / "workspace"))
-    done = program(root, "update", "--lang", "ja", "--json")
-    assert done.exit_code == 0, done.err
-    (root / "said.json").write_text(done.out, encoding="utf-8")
-    return root
+
+    def make(root: Path) -> None:
+        shutil.copytree(arrived, root)
+        done = program(root, "update", "--lang", "ja", "--json")
+        assert done.exit_code == 0, done.err
+        (root / "said.json").write_text(done.out, encoding="utf-8")
+
+    return made_once(tmp_path_factory, "updated", make)
+
+
+@pytest.fixture(scope="session")
+def measured(arrived: Path, program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of which all is made and measured that the gate compares; do not change it."""
+
+    def make(root: Path) -> None:
+        shutil.copytree(arrived, root)
+        trap = {"at": "adapterctl.evaluation.gate:gate", "when": "before", "do": "kill"}
+        assert program(root, "update", "--lang", "ja", trap=trap).exit_code == -signal.SIGKILL
+
+    return made_once(tmp_path_factory, "measured", make)
 
 
 @pytest.fixture

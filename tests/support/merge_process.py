@@ -76,22 +76,21 @@ def merge_here(
         os._exit(REFUSED)
 
 
-def kill_everywhere(folders: Mapping[str, str], keys: Mapping[str, Any], roots: Sequence[str], codes: str) -> None:
-    """Merge into ``out`` of one root after the other, killed at the first touch, the second, until one comes through.
-
-    Called in a new process, which forks one for each merge when it has merged once: all is loaded then.
-    """
+def _kill_in_turn(
+    folders: Mapping[str, str], keys: Mapping[str, Any], roots: Sequence[str], codes: str, base: str | None
+) -> None:
+    """Fork a process for each merge, when this one has merged once: all is loaded then."""
     import torch
 
     torch.set_num_threads(1)
     ended: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
-        merge_here(folders, keys, f"{folder}/out", 1, 0, None)
+        merge_here(folders, keys, f"{folder}/out", 1, 0, None, base)
         for touch, root in enumerate(roots, start=1):
             child = os.fork()
             if not child:
                 try:
-                    merge_here(folders, keys, f"{root}/out", 1, touch, None)
+                    merge_here(folders, keys, f"{root}/out", 1, touch, None, base)
                     os._exit(0)
                 finally:
                     os._exit(1)
@@ -101,19 +100,47 @@ def kill_everywhere(folders: Mapping[str, str], keys: Mapping[str, Any], roots: 
     Path(codes).write_text(json.dumps(ended), encoding="utf-8")
 
 
+def kill_everywhere(
+    folders: Mapping[str, Path],
+    keys: Mapping[str, Any],
+    roots: Sequence[Path],
+    codes: Path,
+    *,
+    base: Path | None = None,
+) -> int:
+    """Merge into ``out`` of one root after the other, killed at the first touch, the second, until one comes through.
+
+    Args:
+        folders: The adapter of every language.
+        keys: The recipe.
+        roots: Folders that are there; more of them than there are touches.
+        codes: A file to be written.
+        base: The model to merge into; None: into an adapter.
+
+    Returns:
+        How many were killed: so many roots hold what a kill left, and the next one a result.
+    """
+    texts = {lang: str(folder) for lang, folder in folders.items()}
+    into = None if base is None else str(base)
+    process = CONTEXT.Process(target=_kill_in_turn, args=(texts, dict(keys), list(map(str, roots)), str(codes), into))
+    process.start()
+    process.join()
+    *killed, last = json.loads(codes.read_text(encoding="utf-8"))
+    assert set(killed) == {-signal.SIGKILL}
+    assert last == 0
+    return len(killed)
+
+
 def start(
     folders: Mapping[str, Path],
     keys: Mapping[str, Any],
     out: Path,
     *,
     threads: int = 1,
-    kill_at: int = 0,
     barrier: Any = None,
-    base: Path | None = None,
 ) -> ForkServerProcess:
     """Start a merge in a process of its own."""
     texts = {lang: str(folder) for lang, folder in folders.items()}
-    into = None if base is None else str(base)
-    process = CONTEXT.Process(target=merge_here, args=(texts, dict(keys), str(out), threads, kill_at, barrier, into))
+    process = CONTEXT.Process(target=merge_here, args=(texts, dict(keys), str(out), threads, 0, barrier))
     process.start()
     return process

@@ -42,8 +42,6 @@ def make_small_workspace(root: Path, languages: Iterable[str] = LANGUAGES) -> Pa
     change(
         root, "adapterctl.yaml", "    epochs: 2\n    learning_rate: 5.0e-4", "    epochs: 1\n    learning_rate: 5.0e-4"
     )
-    # Every step there can be: λ is searched for in updates too.
-    change(root, "adapterctl.yaml", "  scale: keep", "  scale: search")
     change(root, "evaluation/suite.yaml", "max_new_tokens: 24", "max_new_tokens: 4")
     # A handful of rows shows nothing: only what is plainly worse may fail.
     change(root, "adapterctl.yaml", "  margin: 0.1", "  margin: 0.9\n  resamples: 500\n  min_examples: 1")

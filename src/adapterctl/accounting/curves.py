@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from adapterctl.accounting.amounts import Amount
-from adapterctl.accounting.figures import new_figure, save
+from adapterctl.accounting.figures import save
 from adapterctl.accounting.formats import format_money
 from adapterctl.accounting.scenarios import BreakEven, Point, Quantity, ScenarioCosts
+from adapterctl.pictures import new_figure
 
 MERGED, COMBINED = "merged adapters", "one combined adapter"
 _COLOURS = {MERGED: "#1b7f79", COMBINED: "#c8642b"}

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from adapterctl.accounting.comparison import Comparison, Side, format_money, format_seconds
 from adapterctl.files import write_bytes
+from adapterctl.pictures import new_figure, png
 
 _SHARE_OF_A_LETTER = 0.012
 """Width of a letter as a share of the longer bar; names wider than their segment are told by the legend only."""
-
-
-def new_figure(width: float, height: float) -> Any:
-    """Return an empty figure of so many inches; pyplot would keep global state and choose a window system."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def save(figure: Any, path: Path) -> Path:
@@ -29,9 +19,7 @@ def save(figure: Any, path: Path) -> Path:
     Raises:
         StorageError: The disk is full, read-only or not permitted.
     """
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=150, metadata={"Software": None})
-    write_bytes(path, picture.getvalue())
+    write_bytes(path, png(figure))
     return path
 
 

@@ -7,19 +7,15 @@ differ in colour and in shape.
 from __future__ import annotations
 
 from collections.abc import Collection
-from io import BytesIO
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adapterctl.evaluation.catalogue import metric_of
 from adapterctl.evaluation.report import worst_and_best
 from adapterctl.evaluation.scorecard import Scorecard
 from adapterctl.evaluation.verdict import CellVerdict, Outcome, Verdict
+from adapterctl.pictures import new_figure, png
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DOTS_PER_INCH = 150
 # Blue, vermilion and amber with different shapes: told apart with every kind of colour vision, and in grey.
 _MARKS: dict[Outcome, tuple[str, str]] = {
     "pass": ("#0072b2", "o"),
@@ -34,28 +30,16 @@ _NAN = float("nan")
 _DARK_BELOW = 0.55
 
 
-def _png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = BytesIO()
-    FigureCanvasAgg(figure)
-    # Without the version of matplotlib in the file: the same values give the same bytes.
-    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    return buffer.getvalue()
-
-
 def heat_map(scorecard: Scorecard, *, title: str = "") -> bytes:
     """Return a scorecard as a heat map, languages × tasks, with the mean of each language.
 
     Metrics that do not go from 0 to 1 stand in it as numbers without a colour.
     """
-    from matplotlib.figure import Figure
-
     languages, tasks = scorecard.languages, scorecard.tasks
     columns = [*tasks, "mean"]
     values = [_line(scorecard, lang) for lang in languages]
     coloured = [[value if counts else _NAN for value, counts in line] for line in values]
-    figure = Figure(figsize=(2.2 + 1.5 * len(columns), 1.7 + 0.5 * len(languages)), layout="constrained")
+    figure = new_figure(2.2 + 1.5 * len(columns), 1.7 + 0.5 * len(languages))
     axes = figure.add_subplot()
     image = axes.imshow(coloured, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     metrics = {cell.task: cell.primary for cell in scorecard.cells}
@@ -70,7 +54,7 @@ def heat_map(scorecard: Scorecard, *, title: str = "") -> bytes:
     average = f" (average {scorecard.average:.3f})" if any(cell.averaged for cell in scorecard.cells) else ""
     axes.set_title(title or f"{scorecard.model}{average}", fontsize=11)
     figure.colorbar(image, ax=axes, label="metric, 0 to 1", shrink=0.9)
-    return _png(figure)
+    return png(figure)
 
 
 def _line(scorecard: Scorecard, lang: str) -> list[tuple[float, bool]]:
@@ -86,9 +70,7 @@ def differences(verdict: Verdict, *, title: str = "") -> bytes:
 
     Metrics that do not go from 0 to 1 are drawn as shares of the champion's value.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 2.1 + 0.34 * len(verdict.cells)), layout="constrained")
+    figure = new_figure(8.5, 2.1 + 0.34 * len(verdict.cells))
     axes = figure.add_subplot()
     for place, cell in enumerate(verdict.cells):
         _draw_cell(axes, place, cell)
@@ -107,7 +89,7 @@ def differences(verdict: Verdict, *, title: str = "") -> bytes:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     figure.legend(handles=_legend(verdict.confidence), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def changes(verdict: Verdict, *, trained: Collection[str] = (), most: int = 60, title: str = "") -> bytes:
@@ -121,10 +103,8 @@ def changes(verdict: Verdict, *, trained: Collection[str] = (), most: int = 60, 
         most: How many languages are drawn; the worst and the best where there are more.
         title: What stands above.
     """
-    from matplotlib.figure import Figure
-
     shown = sorted(worst_and_best(verdict, most, trained), key=lambda one: -one.difference)
-    figure = Figure(figsize=(8.5, 1.9 + 0.3 * max(3, len(shown))), layout="constrained")
+    figure = new_figure(8.5, 1.9 + 0.3 * max(3, len(shown)))
     axes = figure.add_subplot()
     for place, one in enumerate(shown):
         gained, lost = one.low > 0, one.high < 0
@@ -150,7 +130,7 @@ def changes(verdict: Verdict, *, trained: Collection[str] = (), most: int = 60, 
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     figure.legend(handles=_change_legend(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _change_legend() -> list[Any]:

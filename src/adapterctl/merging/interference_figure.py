@@ -7,15 +7,11 @@ kind of colour vision, and few languages have their numbers written into the cel
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adapterctl.merging.interference import Interference, PairInterference, PartInterference
+from adapterctl.pictures import new_figure, png
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DOTS_PER_INCH = 150
 _WRITTEN = 8
 """So many languages at most have their numbers written into the cells."""
 
@@ -33,13 +29,11 @@ def interference_figure(found: Interference, *, title: str = "") -> bytes:
     write, and the share of entries with opposite signs. Below: the cosine of every pair in every layer, and how each
     language's energy is spread over the layers.
     """
-    from matplotlib.figure import Figure
-
     count = len(found.languages)
     pairs = _strongest(found)
     side = 1.15 + 0.42 * max(3, min(count, 6)) if pairs else 0.0
     below = [*([0.9 + 0.24 * len(pairs)] if pairs else []), 1.0 + 0.24 * count]
-    figure = Figure(figsize=(max(4 * (side + 0.75), 10.0), side + sum(below) + 0.9), layout="constrained")
+    figure = new_figure(max(4 * (side + 0.75), 10.0), side + sum(below) + 0.9)
     bands: Any = figure.subfigures(2, 1, height_ratios=[side or 0.01, sum(below)])
     panels = bands[1].subplots(len(below), 1, height_ratios=below, squeeze=False)[:, 0]
     if pairs:
@@ -48,7 +42,7 @@ def interference_figure(found: Interference, *, title: str = "") -> bytes:
     _draw_energy(panels[-1], found)
     told = f"Interference of {count} adapters" if pairs else f"The adapter of {found.languages[0]}"
     figure.suptitle(title or f"{told}, {found.modules} modules", fontsize=13)
-    return _png(figure)
+    return png(figure)
 
 
 def interference_summary(found: Interference, *, title: str = "") -> bytes:
@@ -56,30 +50,18 @@ def interference_summary(found: Interference, *, title: str = "") -> bytes:
 
     It is drawn in a fraction of the time that the whole figure takes.
     """
-    from matplotlib.figure import Figure
-
     side, names = 0.9 + 0.5 * max(4, min(len(found.languages), 16)), max(map(len, found.languages))
     margin = 0.3 + 0.09 * min(names, 24)
     width, height = 2 * (side + margin) + 0.4, side + margin + 1.6
     # Placed by hand: to find a place for everything takes longer than to draw it.
-    figure = Figure(figsize=(width, height))
+    figure = new_figure(width, height, layout=None)
     _draw_squares(figure, found, ("cosine of ΔW", "opposite signs (0.5: unrelated)"))
     figure.subplots_adjust(
         left=margin / width, right=1 - 0.2 / width, top=1 - 0.68 / height, bottom=0.1 / height, wspace=margin / side
     )
     told = title or f"Interference of {len(found.languages)} adapters, {found.modules} modules"
     figure.suptitle(told, fontsize=12, y=1 - 0.12 / height, va="top")
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = BytesIO()
-    FigureCanvasAgg(figure)
-    # Without the version of matplotlib in the file: the same values give the same bytes.
-    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _strongest(found: Interference) -> list[tuple[str, str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
+from adapterctl.pictures import new_figure, png
 from adapterctl.training.result import Step
 
+_DOTS_PER_INCH = 120
 _SMOOTHING = 0.05
 """Width of the moving average, as a share of the steps."""
 
@@ -31,16 +32,12 @@ def loss_curves(runs: Mapping[str, Sequence[Step]], title: str = "Training loss"
     Raises:
         ValueError: There is no step to be shown.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     shown = {name: steps for name, steps in runs.items() if steps}
     if not shown:
         raise ValueError("there is no step to be shown")
-    # Not pyplot, which keeps every figure and may open a window.
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
     curves = []
     for name, steps in shown.items():
@@ -66,7 +63,4 @@ def loss_curves(runs: Mapping[str, Sequence[Step]], title: str = "Training loss"
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    # Without the library's version in it, the same curve gives the same bytes.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure, dpi=_DOTS_PER_INCH)

@@ -6,15 +6,13 @@ Texts come from the registry. They are drawn as they are, never read as formulas
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from adapterctl.fingerprint import short
 from adapterctl.markdown import line
+from adapterctl.pictures import new_figure, png
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from adapterctl.workflows.lineage import Ancestor, Descendant, Lineage, Rows
 
 _DOTS_PER_INCH = 130
@@ -33,13 +31,11 @@ _LONGEST = 30
 
 def draw(found: Lineage) -> bytes:
     """Return the picture of a lineage: at most 100 adapters, the newest 20 releases, and how many more there are."""
-    from matplotlib.figure import Figure
-
     merged = bool(found.inputs) or found.source != ""
     lines = found.inputs if merged else (found.subject, *found.subject.continues)
     shown, made = lines[:_MOST_LINES], found.used_in[:_MOST_MADE]
     height = max(len(shown), len(made), 2)
-    figure = Figure(figsize=(10.2, 0.9 + _INCHES_A_LINE * height))
+    figure = new_figure(10.2, 0.9 + _INCHES_A_LINE * height, layout=None)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(0, 10)
@@ -63,7 +59,7 @@ def draw(found: Lineage) -> bytes:
             _arrow(axes, (_BUS, place), (_RIGHT - _WIDTH / 2, place))
         if made:
             _line(axes, [_MIDDLE + _WIDTH / 2, _BUS, _BUS], [0, 0, len(made) - 1])
-    return _png(figure)
+    return png(figure, dpi=_DOTS_PER_INCH)
 
 
 def _heads(axes: Any, merged: bool, lines: tuple[int, int], made: tuple[int, int]) -> None:
@@ -173,13 +169,3 @@ def _release(found: Lineage) -> str:
 def _made(one: Descendant) -> str:
     told = f"gate {one.gate}" if one.gate else "goes on from it"
     return f"{_plain(one.name)} v{one.version}{_pointing(one.aliases)}\n{_plain(told)}"
-
-
-def _png(figure: Figure) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = BytesIO()
-    FigureCanvasAgg(figure)
-    # Without the version of matplotlib in the file: the same lineage gives the same bytes.
-    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    return buffer.getvalue()

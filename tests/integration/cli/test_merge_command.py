@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tests.support.adapters import dense_deltas, make_adapter, make_family, relative_error
 from tests.support.cli import invoke
 from tests.support.merge_command import done, names, numbers, refused
-from tests.support.program import Programs, programs
+from tests.support.program import Programs
 from tests.support.tiny_llama import save_tiny_llama
 
 import adapterctl
@@ -22,13 +22,6 @@ from adapterctl.errors import AdapterError, UsageError
 
 LANGUAGES = ("de", "ja", "zh")
 RESULT = ["README.md", "adapter_config.json", "adapter_model.safetensors", "merge_report.json"]
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Programs]:
-    """Run the program in processes of its own."""
-    with programs() as started:
-        yield started
 
 
 def said(family: dict[str, Path], *args: str | Path) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from peft import PeftModel
 from tests.support.adapters import make_family
 from tests.support.base_models import others, weights, write_base
 from tests.support.merge_command import done
-from tests.support.merge_process import start
+from tests.support.merge_process import kill_everywhere
 from tests.support.merging import opened
 from tests.support.tiny_llama import save_tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -107,22 +107,19 @@ class TestInterrupted:
     ) -> None:
         expected = self.merged(folders, base, tmp_path / "expected")
         before = self.merged(folders, base, tmp_path / "before", OTHER)
-        for touch in range(1, 500):
-            root = tmp_path / str(touch)
+        roots = [tmp_path / f"{touch}" for touch in range(1, 100)]
+        for root in roots:
             root.mkdir()
             if replacing:
-                self.merged(folders, base, root / "out", OTHER)
-            process = start(folders, KEYS, root / "out", kill_at=touch, base=base)
-            process.join()
+                shutil.copytree(tmp_path / "before", root / "out")
+        killed = kill_everywhere(folders, KEYS, roots, tmp_path / "codes", base=base)
+        assert killed > 8
+        for root in roots[:killed]:
             assert all(path.name == "out" or path.name.startswith(TEMPORARY_PREFIX) for path in root.iterdir())
-            if process.exitcode == 0:
-                break
-            assert process.exitcode == -signal.SIGKILL
             if (root / "out").exists():
                 assert self.content(root / "out") in (expected, before)
-        assert touch > 8
-        assert self.content(root / "out") == expected
-        assert [path.name for path in root.iterdir()] == ["out"]
+        assert self.content(roots[killed] / "out") == expected
+        assert [path.name for path in roots[killed].iterdir()] == ["out"]
 
     def test_a_full_disk_is_known_before_the_work(self, folders: dict[str, Path], base: Path, tiny_disk: Path) -> None:
         steps: list[int] = []

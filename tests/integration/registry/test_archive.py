@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.cli import Result, invoke
-from tests.support.program import Programs, programs
+from tests.support.program import Programs
 from tests.support.registries import client_of, picture, stored_folder, train
 from tests.support.small_workspace import change
 from tests.support.store import registry_of
@@ -50,12 +50,6 @@ def template(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def empty(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(template, tmp_path / "empty"))
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Programs]:
-    with programs() as started:
-        yield started
 
 
 def test_to_a_server_and_back(

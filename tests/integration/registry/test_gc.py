@@ -7,14 +7,14 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.cli import Result, invoke
-from tests.support.program import Programs, programs
+from tests.support.program import Programs
 from tests.support.registries import client_of, release, stored_folder, train
 from tests.support.store import registry_of
 
@@ -213,12 +213,6 @@ def test_publications_that_were_given_up_go(root: Path) -> None:
     assert [(item["name"], item["bytes"]) for item in rest] == [("pocket-ja", 1000)]
     assert gc(root, 1, "--apply", told.json["plan"]).exit_code == 0
     assert going(gc(root, 1)) == []
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[Programs]:
-    with programs() as started:
-        yield started
 
 
 MLFLOW = "mlflow:MlflowClient."

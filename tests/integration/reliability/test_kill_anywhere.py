@@ -1,6 +1,6 @@
 """kill -9 at moments that nobody chose: afterwards all is whole, and the same command ends as if nothing had been.
 
-Twelve moments in every run and forty in a thorough one; ADAPTERCTL_KILLS=400 tries ten times as many. They are drawn
+Six moments in every run and forty in a thorough one; ADAPTERCTL_KILLS=400 tries ten times as many. They are drawn
 anew only when their number changes.
 """
 
@@ -26,7 +26,7 @@ from adapterctl.randomness import generator
 from adapterctl.workspace.workspace import Workspace
 
 Copy = Callable[[Path], Path]
-KILLS = int(os.environ.get("ADAPTERCTL_KILLS", "40" if THOROUGH else "12"))
+KILLS = int(os.environ.get("ADAPTERCTL_KILLS", "40" if THOROUGH else "6"))
 IN_A_ROW = 6
 """So often a workspace is killed before its update may end."""
 ROWS = -(-KILLS // IN_A_ROW)

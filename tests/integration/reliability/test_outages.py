@@ -22,18 +22,18 @@ from adapterctl.registry.settings import RegistrySettings
 
 Copy = Callable[[Path], Path]
 UPDATE = ("update", "--lang", "ja", "--json")
-PUBLISHING = {"at": "mlflow:MlflowClient.create_logged_model", "when": "before", "call": 2, "do": "wait"}
+PUBLISHING = {"at": "mlflow:MlflowClient.create_logged_model", "when": "before", "do": "wait"}
 IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
 
 @pytest.fixture
-def server(arrived: Path, tmp_path: Path) -> Iterator[MlflowServer]:
+def server(measured: Path, tmp_path: Path) -> Iterator[MlflowServer]:
     """A server on a copy of the workspace's own store."""
-    shutil.copytree(arrived / "registry", tmp_path / "server" / "registry")
+    shutil.copytree(measured / "registry", tmp_path / "server" / "registry")
     database = tmp_path / "server" / "registry" / "mlflow.db"
     # Its files are named by where they lie: the copy is put in order as a workspace that was moved is.
     registry_of(tmp_path / "server")
@@ -47,9 +47,9 @@ def at(server: MlflowServer) -> Registry:
 
 @pytest.mark.slow
 def test_a_server_that_goes_away_in_the_middle_and_comes_back(
-    arrived: Path, updated: Path, copy: Copy, program: Programs, server: MlflowServer, tmp_path: Path
+    measured: Path, updated: Path, copy: Copy, program: Programs, server: MlflowServer, tmp_path: Path
 ) -> None:
-    root, mark = copy(arrived), tmp_path / "mark"
+    root, mark = copy(measured), tmp_path / "mark"
     change(root, "adapterctl.yaml", '  uri: ""', f'  uri: "{server.url}"')
     running = program.start(root, *UPDATE, trap={**PUBLISHING, "mark": str(mark)}, **IMPATIENT)
     wait_for(mark, 120)
@@ -72,9 +72,9 @@ def test_a_server_that_goes_away_in_the_middle_and_comes_back(
 
 @pytest.mark.slow
 def test_a_server_that_is_away_for_a_moment_is_not_noticed(
-    arrived: Path, copy: Copy, program: Programs, server: MlflowServer, tmp_path: Path
+    measured: Path, copy: Copy, program: Programs, server: MlflowServer, tmp_path: Path
 ) -> None:
-    root, mark = copy(arrived), tmp_path / "mark"
+    root, mark = copy(measured), tmp_path / "mark"
     change(root, "adapterctl.yaml", '  uri: ""', f'  uri: "{server.url}"')
     patient = {**IMPATIENT, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2"}
     running = program.start(root, *UPDATE, trap={**PUBLISHING, "mark": str(mark)}, **patient)

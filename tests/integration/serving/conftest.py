@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.program import Programs, programs
 from tests.support.published import make_workspace, publish
 
 Copy = Callable[[], Path]
-
-
-@pytest.fixture(scope="session")
-def program() -> Iterator[Programs]:
-    """Run the program in processes of its own."""
-    with programs() as started:
-        yield started
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.small_workspace import LANGUAGES, bring_new_rows, change
+from tests.support.small_workspace import LANGUAGES, bring_new_rows
 
 from adapterctl import Workspace
 from adapterctl.errors import UsageError
@@ -73,7 +73,6 @@ def test_an_update_that_keeps_the_scale_does_not_search_for_it(served: Path, cop
     root, heard = copy(served), Heard()
     before = Workspace.open(root).status().champion
     assert before is not None
-    change(root, "adapterctl.yaml", "  scale: search", "  scale: keep")
     bring_new_rows(root)
     outcome = Workspace.open(root, reporter=heard).update("ja")
     assert outcome.candidate is not None

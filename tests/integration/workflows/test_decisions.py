@@ -34,9 +34,9 @@ def events(root: Path, version: int) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def waiting_workspace(arrived: Path, program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def waiting_workspace(measured: Path, program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose candidate passed the gate and waits for a person; do not change it."""
-    root = Path(shutil.copytree(arrived, tmp_path_factory.mktemp("waiting") / "workspace"))
+    root = Path(shutil.copytree(measured, tmp_path_factory.mktemp("waiting") / "workspace"))
     change(root, "adapterctl.yaml", "promotion: auto", "promotion: review")
     done = program(root, "update", "--lang", "ja", "--json")
     assert (done.exit_code, done.json["candidate"]["promoted"]) == (0, False), done.err
@@ -123,8 +123,8 @@ def test_a_job_does_not_undo_a_rollback(updated: Path, copy: Copy, program: Prog
     assert (tags(root, 2)["review"], tags(root, 1)["review"]) == ("approved", "rejected")
 
 
-def test_an_approval_does_not_override_the_gate(arrived: Path, copy: Copy, program: Programs) -> None:
-    root = copy(arrived)
+def test_an_approval_does_not_override_the_gate(measured: Path, copy: Copy, program: Programs) -> None:
+    root = copy(measured)
     change(root, "adapterctl.yaml", "promotion: auto", "promotion: review")
     change(root, "adapterctl.yaml", "  min_examples: 1\n", "  min_examples: 1\n  required_gain: 0.99\n")
     assert program(root, "update", "--lang", "ja").exit_code == 3

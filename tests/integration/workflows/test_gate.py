@@ -57,9 +57,9 @@ def test_a_candidate_that_is_worse_leaves_the_champion_alone(worse: Path, progra
 
 
 @pytest.fixture
-def undecided(arrived: Path, copy: Copy) -> Path:
+def undecided(measured: Path, copy: Copy) -> Path:
     """A workspace with new Japanese rows whose gate wants more test rows than there are."""
-    root = copy(arrived)
+    root = copy(measured)
     change(root, "adapterctl.yaml", "  min_examples: 1\n", "  min_examples: 50\n")
     return root
 
@@ -97,8 +97,8 @@ def test_too_few_rows_to_decide_wait_for_a_person_where_the_policy_says_so(undec
     assert registry_of(undecided).aliases("pocket-merged") == {"champion": 2, "previous": 1}
 
 
-def test_a_required_gain_that_is_not_shown_keeps_the_champion(arrived: Path, copy: Copy, program: Programs) -> None:
-    root = copy(arrived)
+def test_a_required_gain_that_is_not_shown_keeps_the_champion(measured: Path, copy: Copy, program: Programs) -> None:
+    root = copy(measured)
     change(root, "adapterctl.yaml", "  min_examples: 1\n", "  min_examples: 1\n  required_gain: 0.99\n")
     done = program(root, "update", "--lang", "ja", "--json")
     assert done.exit_code == 3, done.err
@@ -109,8 +109,8 @@ def test_a_required_gain_that_is_not_shown_keeps_the_champion(arrived: Path, cop
     assert registry_of(root).aliases("pocket-merged") == {"candidate": 2, "champion": 1}
 
 
-def test_with_review_a_candidate_waits(arrived: Path, copy: Copy, program: Programs) -> None:
-    root = copy(arrived)
+def test_with_review_a_candidate_waits(measured: Path, copy: Copy, program: Programs) -> None:
+    root = copy(measured)
     change(root, "adapterctl.yaml", "promotion: auto", "promotion: review")
     done = program(root, "update", "--lang", "ja")
     assert done.exit_code == 0, done.err
