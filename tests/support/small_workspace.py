@@ -79,6 +79,11 @@ def make_eight_languages(root: Path) -> Path:
     return root
 
 
+def search_in_updates(root: Path) -> None:
+    """Let an update have every step that there can be: λ is searched for anew."""
+    change(root, "adapterctl.yaml", "  scale: keep", "  scale: search")
+
+
 def bring_new_rows(root: Path, lang: str = "ja") -> None:
     """Copy the rows that wait in ``incoming`` beside the others."""
     shutil.copytree(root / "incoming" / lang, root, dirs_exist_ok=True)

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 from tests.integration.real.conftest import RealWorkspace, make_workspace
-from tests.support.thorough import ONLY_THOROUGH
 
 from adapterctl.api import Workspace
 
-pytestmark = [pytest.mark.slow, ONLY_THOROUGH]
+pytestmark = pytest.mark.slow
 
 PLAIN = Path(__file__).with_name("plain.py")
 ROWS, SETUP_EPOCHS, UPDATE_EPOCHS = 200, 1, 8

@@ -1,22 +1,23 @@
 """kill -9 at moments that nobody chose: afterwards all is whole, and the same command ends as if nothing had been.
 
-Six moments in every run and forty in a thorough one; ADAPTERCTL_KILLS=400 tries ten times as many. They are drawn
+Twelve moments in every run and forty in a thorough one; ADAPTERCTL_KILLS=400 tries ten times as many. They are drawn
 anew only when their number changes.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.program import Programs
-from tests.support.small_workspace import bring_new_rows
+from tests.support.small_workspace import bring_new_rows, search_in_updates
 from tests.support.soundness import check_sound
 from tests.support.store import read_store, registry_of
 from tests.support.thorough import THOROUGH
@@ -26,34 +27,52 @@ from adapterctl.randomness import generator
 from adapterctl.workspace.workspace import Workspace
 
 Copy = Callable[[Path], Path]
-KILLS = int(os.environ.get("ADAPTERCTL_KILLS", "40" if THOROUGH else "6"))
+KILLS = int(os.environ.get("ADAPTERCTL_KILLS", "40" if THOROUGH else "12"))
 IN_A_ROW = 6
 """So often a workspace is killed before its update may end."""
 ROWS = -(-KILLS // IN_A_ROW)
 UPDATE = ("update", "--lang", "ja", "--json")
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """An update that nobody killed, with every step that there can be.
+
+    Attributes:
+        before: The workspace in which it has yet to begin; do not change it.
+        after: The workspace in which it has ended; do not change it.
+        scores: Of its candidate.
+        seconds: How long it took.
+    """
+
+    before: Path
+    after: Path
+    scores: dict[str, Any]
+    seconds: float
+
+
 @pytest.fixture(scope="module")
-def seconds(arrived: Path, program: Programs, tmp_path_factory: pytest.TempPathFactory) -> float:
-    """How long an update takes that nobody disturbs."""
-    root = Path(shutil.copytree(arrived, tmp_path_factory.mktemp("measured") / "workspace"))
+def undisturbed(arrived: Path, program: Programs, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    before = Path(shutil.copytree(arrived, folder / "before"))
+    search_in_updates(before)
+    after = Path(shutil.copytree(before, folder / "after"))
     began = time.monotonic()
-    assert program(root, *UPDATE).exit_code == 0
-    return time.monotonic() - began
+    done = program(after, *UPDATE)
+    assert done.exit_code == 0, done.err
+    return Undisturbed(before, after, done.json["candidate"]["scores"], time.monotonic() - began)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", range(ROWS))
-def test_killed_at_any_moment(
-    arrived: Path, updated: Path, tmp_path: Path, program: Programs, seconds: float, row: int
-) -> None:
-    root, moments = Path(shutil.copytree(arrived, tmp_path / "0")), generator("kill moments", KILLS, row)
+def test_killed_at_any_moment(undisturbed: Undisturbed, tmp_path: Path, program: Programs, row: int) -> None:
+    root, moments = Path(shutil.copytree(undisturbed.before, tmp_path / "0")), generator("kill moments", KILLS, row)
     struck = tries = 0
     while struck < IN_A_ROW:
         tries += 1
         assert tries <= 5 * IN_A_ROW
         running = program.start(root, *UPDATE)
-        time.sleep(seconds * moments.random())
+        time.sleep(undisturbed.seconds * moments.random())
         os.kill(running.pid, signal.SIGKILL)
         ended = running.wait()
         assert ended.exit_code in (-signal.SIGKILL, 0), ended.err
@@ -63,15 +82,14 @@ def test_killed_at_any_moment(
             # It was done before the blow, and there is nothing left to strike: begin with another, in another place,
             # because this process still holds the database of this one open.
             shutil.rmtree(root)
-            root = Path(shutil.copytree(arrived, tmp_path / str(tries)))
+            root = Path(shutil.copytree(undisturbed.before, tmp_path / str(tries)))
         else:
             struck += 1
     done = program(root, *UPDATE)
     assert done.exit_code == 0, done.err
-    undisturbed = json.loads((updated / "said.json").read_text(encoding="utf-8"))
-    champion, wanted = check_sound(registry_of(root)), check_sound(registry_of(updated))
+    champion, wanted = check_sound(registry_of(root)), check_sound(registry_of(undisturbed.after))
     assert champion.content_hash == wanted.content_hash
-    assert champion.scores == undisturbed["candidate"]["scores"]
+    assert champion.scores == undisturbed.scores
     assert read_store(root).aliases == {"champion": 2, "previous": 1}
     fixed = program(root, "doctor", "--fix", "--json")
     assert fixed.exit_code == 0, fixed.out

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.small_workspace import LANGUAGES, bring_new_rows
+from tests.support.small_workspace import LANGUAGES, bring_new_rows, search_in_updates
 
 from adapterctl import Workspace
 from adapterctl.errors import UsageError
@@ -79,3 +79,11 @@ def test_an_update_that_keeps_the_scale_does_not_search_for_it(served: Path, cop
     assert outcome.candidate.release.scale == before.scale
     assert not [title for title in heard.titles if "dev split" in title]
     assert len([title for title in heard.titles if title.startswith("merge ")]) == 1
+
+
+def test_an_update_that_searches_for_the_scale_says_so(served: Path, copy: Copy) -> None:
+    root, heard = copy(served), Heard()
+    search_in_updates(root)
+    bring_new_rows(root)
+    assert Workspace.open(root, reporter=heard).update("ja").candidate is not None
+    assert [title for title in heard.titles if "dev split" in title]

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 from tests.support.program import Programs
-from tests.support.small_workspace import change
+from tests.support.small_workspace import search_in_updates
 from tests.support.store import delivered_ids, ledger_of, read_store, registry_of
-from tests.support.thorough import ONLY_THOROUGH
 
 from adapterctl.files import unfinished
 from adapterctl.workflows import releases
@@ -91,17 +90,12 @@ def check_like_uninterrupted(root: Path, said: str, updated: Path) -> None:
     assert unfinished(root) == []
 
 
-def search_for_the_scale(root: Path) -> None:
-    """Let an update have every step that there can be."""
-    change(root, "adapterctl.yaml", "  scale: keep", "  scale: search")
-
-
 def test_killed_at_every_point_up_to_the_release_one_after_the_other(
     arrived: Path, copy: Copy, program: Programs, tmp_path: Path
 ) -> None:
     root, undisturbed = copy(arrived), Path(shutil.copytree(arrived, tmp_path / "undisturbed"))
     for workspace in (root, undisturbed):
-        search_for_the_scale(workspace)
+        search_in_updates(workspace)
     whole = program(undisturbed, *UPDATE)
     assert whole.exit_code == 0, whole.err
     (undisturbed / "said.json").write_text(whole.out, encoding="utf-8")
@@ -136,34 +130,17 @@ def about_to_register(arrived: Path, program: Programs, tmp_path_factory: pytest
     return root
 
 
-def kill_while_registering(program: Programs, root: Path, point: str, **other: Any) -> None:
-    kill(program, root, RELEASING[point] | other)
+@pytest.mark.parametrize("point", RELEASING)
+def test_killed_while_the_release_is_registered(
+    about_to_register: Path, updated: Path, copy: Copy, program: Programs, point: str
+) -> None:
+    root = copy(about_to_register)
+    kill(program, root, RELEASING[point])
     champion = registry_of(root).aliases("pocket-merged")["champion"]
     assert champion == (2 if point in ("champion set", "candidate dropped", "costs noted") else 1)
     if point == "version made":
         listed = program(root, "history", "--json").json["releases"]
         assert [past["version"] for past in listed] == [1]
-
-
-def test_killed_at_every_point_of_the_release_one_after_the_other(
-    about_to_register: Path, updated: Path, copy: Copy, program: Programs
-) -> None:
-    root = copy(about_to_register)
-    for point in RELEASING:
-        # An alias that is where it should be is not set again: the next one is always the first.
-        kill_while_registering(program, root, point, call=1)
-    again = program(root, *UPDATE)
-    assert again.exit_code == 0, again.err
-    check_like_uninterrupted(root, again.out, updated)
-
-
-@ONLY_THOROUGH
-@pytest.mark.parametrize("point", RELEASING)
-def test_killed_once_while_the_release_is_registered(
-    about_to_register: Path, updated: Path, copy: Copy, program: Programs, point: str
-) -> None:
-    root = copy(about_to_register)
-    kill_while_registering(program, root, point)
     again = program(root, *UPDATE)
     assert again.exit_code == 0, again.err
     check_like_uninterrupted(root, again.out, updated)

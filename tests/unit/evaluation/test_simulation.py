@@ -1,4 +1,4 @@
-"""The gate on 1,000 simulated comparisons a scenario: what passes at the margin, and what passes without a loss.
+"""The gate on 2,000 simulated comparisons a scenario: what passes at the margin, and what passes without a loss.
 
 benchmarks/gate_simulation.py simulates more scenarios, each with and without a loss, with more resamples.
 """
@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from benchmarks.gate_simulation import SCENARIOS, Scenario, rates
 
-CASES = 1000
+CASES = 2000
 RESAMPLES = 199
 CHOSEN = {
     (scenario.metric, scenario.n): scenario
